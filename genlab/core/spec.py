@@ -1,0 +1,63 @@
+"""What a data set holds, so that models, networks and metrics can be built from it alone.
+
+A `Batch` is a dictionary of tensors whose first dimension counts the data; a `Spec` says of each key what stands there.
+"x" is the datum that is modelled. Images travel in [-1, 1]: a value v of L levels is x = 2 v / (L - 1) - 1.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of a batch.
+
+    Arguments:
+        shape: of one datum, without the batch dimension; () for a label.
+        levels: a discrete datum takes this many evenly spaced values in [-1, 1]; None is a real datum.
+        classes: a label counts from 0 to classes - 1.
+        vocabulary: a token counts from 0 to vocabulary - 1.
+        support: "real", or the name of the set that the values lie in.
+        dims: the dimensions that bits/dim divides by; None is the product of `shape`. 784 for MNIST padded to 32x32.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None = None
+    classes: int | None = None
+    vocabulary: int | None = None
+    support: str = "real"
+    dims: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def dimensions(self) -> int:
+        """The count that bits/dim divides by."""
+        if self.dims is not None:
+            return self.dims
+        product = 1
+        for n in self.shape:
+            product *= n
+        return product
+
+    @property
+    def is_image(self) -> bool:
+        """(channels, height, width) with one or three channels."""
+        return len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+
+Spec = dict[str, Field]
+
+
+def spec_to_config(spec: Spec) -> dict[str, dict[str, Any]]:
+    """Plain lists and numbers, as a config holds them."""
+    return {key: {**asdict(field), "shape": list(field.shape)} for key, field in spec.items()}
+
+
+def spec_from_config(config: dict[str, dict[str, Any]]) -> Spec:
+    return {key: Field(**field) for key, field in config.items()}
