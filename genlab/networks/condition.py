@@ -18,3 +18,22 @@ class Condition:
     vector: Tensor | None = None
     context: Tensor | None = None
     concat: Tensor | None = None
+
+
+def parts(
+    condition: Condition | None, vector: int, context: int = 0, concat: int = 0
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """(vector, context, concat) for a network built for these widths; 0 is a part that it does not take.
+
+    Raises ValueError where the condition has another part than the network, since one of them would not be heard.
+    """
+    if condition is None:
+        condition = Condition()
+    given = {"vector": condition.vector, "context": condition.context, "concat": condition.concat}
+    for (name, part), width in zip(given.items(), (vector, context, concat), strict=True):
+        if (part is None) != (width == 0):
+            raise ValueError(
+                f"the network takes {'no' if width == 0 else f'a {width}-wide'} condition.{name}, "
+                f"and {'none was' if part is None else 'one was'} given"
+            )
+    return condition.vector, condition.context, condition.concat
