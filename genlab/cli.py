@@ -1,0 +1,148 @@
+"""`genlab <command> <overrides>`: the command line, which answers questions about itself without importing torch."""
+
+import difflib
+import os
+import sys
+from pathlib import Path
+
+from genlab import __version__
+
+COMMANDS = {
+    "train": "train a model:            genlab train model=ddpm data=digits",
+    "sample": "draw samples:             genlab sample ckpt=outputs/RUN n=64 sampler=ddim sampler.steps=50",
+    "eval": "measure a model:          genlab eval ckpt=outputs/RUN metric=[fid,is,nll]",
+    "list": "name what there is:       genlab list models",
+}
+
+LISTS = {
+    "models": "model",
+    "data": "data",
+    "samplers": "sampler",
+    "metrics": "metric",
+    "networks": "network",
+    "schedules": "schedule",
+    "trainers": "trainer",
+    "tasks": "task",
+    "conditioners": "conditioner",
+    "estimators": "estimator",
+    "optimizers": "optim",
+    "experiments": "experiment",
+}
+
+
+def config_folder() -> Path:
+    """The absolute folder of the shipped configs: in the wheel inside the package, in a checkout beside it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"genlab's configs are missing: looked in {package}/configs and {package.parent}/configs")
+
+
+def choices(group: str, extra: Path | None = None) -> dict[str, str]:
+    """The files of a config group and the comment that each begins with, also those of the user's --config-dir."""
+    found = {}
+    for folder in filter(None, (config_folder(), extra)):
+        for path in sorted((folder / group).glob("*.yaml")):
+            with open(path, encoding="utf-8") as file:
+                first = file.readline().strip()
+            found[path.stem] = first.removeprefix("#").strip() if first.startswith("#") else ""
+    return found
+
+
+def root_text(command: str) -> str:
+    """The command's root config from its first line to the program's own settings, less the defaults list."""
+    lines = (config_folder() / f"{command}.yaml").read_text(encoding="utf-8").split("\nhydra:")[0].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("defaults:"))
+    last = next(i for i in range(first + 1, len(lines)) if not lines[i].startswith(" "))
+    about = [line.removeprefix("# ") for line in lines[:first]]
+    return "\n".join([*about, "", "Options:", *(f"  {line}" for line in lines[last:] if not line.startswith("spec:"))])
+
+
+def groups_of(command: str) -> list[str]:
+    """The config groups that the command's defaults list names."""
+    lines = (config_folder() / f"{command}.yaml").read_text(encoding="utf-8").splitlines()
+    names = [line.strip()[2:].split(":")[0] for line in lines if line.startswith("  - ") and ":" in line]
+    return [name for name in names if not name.startswith("override") and (config_folder() / name).is_dir()]
+
+
+def usage() -> str:
+    lines = [f"genlab {__version__}: one config-driven lab for generative models", ""]
+    lines += ["Usage: genlab <command> [option=value ...]", ""]
+    lines += [f"  {name:7} {text}" for name, text in COMMANDS.items()]
+    lines += ["", "Choices (option=choice):"]
+    lines += [f"  {group:12} {', '.join(choices(group))}" for group in LISTS.values() if choices(group)]
+    lines += ["", "`genlab <command> -h` shows a command's options; `-m` sweeps over comma-separated values."]
+    return "\n".join(lines)
+
+
+def command_help(command: str) -> str:
+    if command == "list":
+        return f"Usage: genlab list {'|'.join(LISTS)}"
+    lines = [f"Usage: genlab {command} [option=value ...] [-m] [--config-dir DIR]", "", root_text(command)]
+    lines += ["", "Choices (option=choice):"]
+    for group in groups_of(command):
+        lines += [f"  {group}", *(f"    {name:14} {text}" for name, text in choices(group).items())]
+    return "\n".join(lines)
+
+
+def nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(names)}"
+
+
+def fail(message: str) -> int:
+    """One line on stderr, and the exit status of a user's mistake."""
+    print(f"genlab: {' '.join(str(message).split())}", file=sys.stderr)
+    return 2
+
+
+def extra_folder(arguments: list[str]) -> Path | None:
+    """The value of --config-dir, in either way of writing it."""
+    for i, argument in enumerate(arguments):
+        if argument in ("--config-dir", "-cd") and i + 1 < len(arguments):
+            return Path(arguments[i + 1]).expanduser().absolute()
+        if argument.startswith("--config-dir="):
+            return Path(argument.partition("=")[2]).expanduser().absolute()
+    return None
+
+
+def list_choices(arguments: list[str]) -> int:
+    extra = extra_folder(arguments)
+    names = [a for a in arguments if a in LISTS]
+    unknown = [a for a in arguments if a not in LISTS and not a.startswith("-") and a != str(extra)]
+    if unknown or len(names) != 1:
+        return fail(f"list: name one of {', '.join(LISTS)}" + (f", not {unknown[0]}" if unknown else ""))
+    found = choices(LISTS[names[0]], extra)
+    width = max(map(len, found), default=0)
+    for name, text in found.items():
+        print(f"{name:{width}}  {text}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 for a bug, 2 for a mistake in what was asked."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"genlab {__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        return fail(f"no such command: {command}{nearest(command, list(COMMANDS))}")
+    if "-h" in rest or "--help" in rest:
+        print(command_help(command))
+        return 0
+    if command == "list":
+        return list_choices(rest)
+    # Hydra then raises what went wrong instead of printing it, and one place turns it into a line for the user.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    from genlab.runner.launch import launch
+
+    return launch(command, rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""From what Hydra composed to the plain, resolved config that a run is built from and that its checkpoints carry."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from genlab.core.errors import UserError
+from genlab.core.spec import spec_to_config
+from genlab.data.contract import DataSet
+from genlab.runner.build import build
+
+# What a run is built from; network, schedule and conditioner reach the model by interpolation and are part of it.
+PARTS = ("model", "data", "sampler", "estimator", "optim", "trainer", "spec", "seed")
+# Read by the program itself, so not expected to show in the model.
+READ_BY_PROGRAM = ("model", "data", "sampler", "estimator", "optim", "trainer", "seed", "resume", "experiment", "hydra")
+
+
+def task_overrides() -> list[str]:
+    """What the user typed for this job, as typed."""
+    # Item by item, the list would resolve a `${...}` in an override before it is composed.
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides, resolve=False)
+    return list(overrides["task"])
+
+
+def choices() -> dict[str, str]:
+    """Which file of each group was chosen."""
+    chosen = HydraConfig.get().runtime.choices
+    return {str(group): str(name) for group, name in chosen.items() if "/" not in str(group) and name is not None}
+
+
+def run_folder() -> Path:
+    """The folder of this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def plain(config: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Parts of a config, resolved, as dictionaries, lists and primitives."""
+    resolved = {}
+    for key in keys:
+        if key not in config:
+            continue
+        try:
+            value = config[key]
+            resolved[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}: {_interpolation(error)}") from error
+    return resolved
+
+
+def _interpolation(error: OmegaConfBaseException) -> str:
+    said = str(error).splitlines()[0]
+    if "spec.label" in said:
+        return "it needs labels, and the data have none; choose conditioner=none or labelled data"
+    if "spec." in said:
+        return f"it needs what the data do not have ({said})"
+    return said
+
+
+def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
+    """The resolved config of a new run, its spec filled in by the data set, and that data set.
+
+    Raises:
+        UserError: for an option that the chosen model never reads.
+    """
+    data = build(plain(config, ("data",))["data"], path="data")
+    with open_dict(config):
+        config.spec = spec_to_config(data.spec)
+    for override in task_overrides():
+        _check_read(config, override)
+    resolved = plain(config, PARTS)
+    resolved["choices"] = choices()
+    return resolved, data
+
+
+def _check_read(config: DictConfig, override: str) -> None:
+    """Whether the model changes when what the override sets is taken away."""
+    key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
+    root = key.split(".")[0]
+    if root in READ_BY_PROGRAM:
+        return
+    without = copy.deepcopy(config)
+    with open_dict(without):
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(without, parent) if parent else without
+        if not isinstance(node, DictConfig) or last not in node:
+            return
+        del node[last]
+    whole = plain(config, ("model",))
+    try:
+        if plain(without, ("model",)) != whole:
+            return
+    except UserError:
+        return
+    model = choices().get("model", "the model")
+    raise UserError(f"{override}: model={model} never reads {key}; leave it out, or choose a model that has a {root}")
+
+
+def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """A run's own config with what may be changed when it is continued.
+
+    Arguments:
+        config: that of the checkpoint.
+        composed: what the command line alone composes to.
+        overrides: what the user typed.
+    """
+    config = copy.deepcopy(config)
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key == "resume":
+            continue
+        if key == "trainer":
+            chosen: Any = OmegaConf.to_container(composed.trainer, resolve=True)
+            devices = ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "channels_last")
+            config["trainer"].update({name: chosen[name] for name in (*devices, "workers")})
+            continue
+        root, _, rest = key.partition(".")
+        if root not in ("trainer", "optim") and key != "data.root":
+            raise UserError(
+                f"{override}: resume continues a run as it was, and only trainer, optim and data.root may be changed; "
+                "for another model or data start a new run"
+            )
+        value = OmegaConf.select(composed, key)
+        node = config[root]
+        *parents, last = rest.split(".")
+        for parent in parents:
+            node = node[parent]
+        node[last] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        if key == "optim.lr":
+            config["optim"]["optimizer"]["lr"] = value
+    return config
