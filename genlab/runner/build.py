@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, get_type_hints
 
 from genlab.core.errors import UserError
-from genlab.runner.fits import describe, fits, shown
+from genlab.runner.fits import describe, fits, printable, shown
 
 COMPONENTS = ("genlab.core", "genlab.networks", "genlab.models", "genlab.data", "genlab.metrics", "genlab.tasks")
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
@@ -117,7 +117,7 @@ def component(target: Any, path: str = "", packages: Collection[str] = COMPONENT
     if not inside and module_name.partition(".")[0] not in plugins:
         raise _mistake(
             where,
-            f"{target} is refused and was not run: a config may name classes of genlab's components, "
+            f"{shown(target)} is refused and was not run: a config may name classes of genlab's components, "
             "and of packages that the environment variable GENLAB_PLUGINS names",
         )
     try:
@@ -125,12 +125,12 @@ def component(target: Any, path: str = "", packages: Collection[str] = COMPONENT
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise _mistake(where, f"{module_name} cannot be imported: {error}") from error
-        raise _mistake(where, f"{target} is refused: there is no module {error.name}") from error
+        raise _mistake(where, f"{shown(target)} is refused: there is no module {error.name}") from error
     found = members.get(name)
     if isinstance(found, type) and f"{found.__module__}.{found.__qualname__}" == target:
         return found
     own = [key for key, value in members.items() if isinstance(value, type) and value.__module__ == module_name]
-    raise _mistake(where, f"{target} is refused: no class of this name is defined there{nearest(name, own)}")
+    raise _mistake(where, f"{shown(target)} is refused: no class of this name is defined there{nearest(name, own)}")
 
 
 def check_options(config: Any, path: str = "", given: Collection[str] = ()) -> None:
@@ -165,7 +165,7 @@ def _check_signature(target: Any, node: dict[str, Any], where: str, given: Colle
     for key, value in options.items():
         if key in named and key not in given:
             hint, implicit = hints.get(key, Any), value is None and named[key].default is None
-            if not implicit and not fits(value, hint, component):
+            if not implicit and value != "???" and not fits(value, hint, component):
                 raise _mistake(_join(where, key), f"must be {describe(hint)}, not {shown(value)}")
         elif not open_ended or key in given:
             hint_of_name = nearest(key, choices) or (f"; it has {', '.join(choices)}" if choices else "")
@@ -200,7 +200,7 @@ def _make(node: Any, path: str, extra: dict[str, Any]) -> Any:
 
 def _located(error: ValueError, path: str, options: Collection[str]) -> UserError:
     """The error with its place in front: "eta must be in [0, 1]" becomes "sampler.eta must be in [0, 1]"."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = printable(str(error)) or type(error).__name__
     root = path.partition(".")[0]
     if not path or message.startswith((f"{root}.", f"{root}:", f"{root}=")):
         return UserError(message)
@@ -232,4 +232,4 @@ def _join(path: str, key: Any) -> str:
 
 
 def _mistake(path: str, message: str) -> UserError:
-    return UserError(" ".join(f"{path or 'config'}: {message}".split()))
+    return UserError(printable(f"{path or 'config'}: {message}"))

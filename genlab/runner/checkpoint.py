@@ -23,6 +23,7 @@ from genlab.core.errors import MissingError, UserError
 from genlab.core.spec import Spec, spec_from_config
 from genlab.models.contract import Model
 from genlab.runner.build import build, check
+from genlab.runner.fits import printable, shown
 
 ZIP = b"PK\x03\x04"
 PARTS_OF_MODELS = ("genlab.core", "genlab.networks", "genlab.models")
@@ -64,6 +65,8 @@ def read(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str,
         with open(path, "rb") as file:
             head = file.read(len(ZIP))
         whole = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        whole = False
     except FileNotFoundError:
         raise MissingError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -73,7 +76,7 @@ def read(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str,
     if not ZIP.startswith(head):
         raise UserError(f"{path} is not a checkpoint of genlab; nothing in it was run")
     if not whole:
-        raise UserError(f"{path} is cut short: its end is missing, copy it again or use an earlier checkpoint")
+        raise UserError(f"{path} is cut short: copy it again, or use an earlier checkpoint")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,7 +94,7 @@ def read(path: Path, map_location: Any = "cpu", mmap: bool = False) -> dict[str,
 
 def _demand(error: pickle.UnpicklingError) -> str:
     """What a pickle asked for that is neither a tensor nor a primitive."""
-    asked = re.search(r"GLOBAL (\S+)|(?:class|function|global):? `?([\w.]+\.[\w.]+)", str(error))
+    asked = re.search(r"GLOBAL ([\w.]+)|(?:class|function|global):? `?([\w.]+\.[\w.]+)", str(error))
     name = next((group for group in asked.groups() if group), None) if asked else None
     return f"it asks for {name}, where a checkpoint holds tensors and numbers" if name else "its pickle is not valid"
 
@@ -105,7 +108,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = resolve(path)
     raw = read(path, mmap=True)
     if "genlab_config" not in raw:
-        keys = ", ".join(str(key)[:40] for key in list(raw)[:4])
+        keys = ", ".join(shown(key) for key in list(raw)[:4])
         raise UserError(
             f"{path} is a checkpoint of another program: it holds {keys or 'nothing'}, and no config of genlab"
         )
@@ -182,8 +185,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str | Path)
         here, there = own.get(name), state.get(name)
         if here is None or there is None or here.shape != there.shape:
             raise UserError(
-                f"{source} was trained with another architecture: {name} is {_shape(there)} in the checkpoint "
-                f"and {_shape(here)} in the model"
+                f"{source} was trained with another architecture: {printable(name)} is {_shape(there)} "
+                f"in the checkpoint and {_shape(here)} in the model"
             )
     model.load_state_dict(state)
 
@@ -207,12 +210,18 @@ def resolve(ckpt: str | Path | None, outputs: str | Path = "outputs") -> Path:
         if newest is None:
             raise MissingError(f"no run with a checkpoint under {outputs}: train one, or name one with ckpt=RUN")
         return _in_run(newest)
+    if not str(ckpt):
+        raise UserError("ckpt is empty: name a checkpoint file or a run folder")
     path = Path(ckpt).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return _in_run(path)
-    raise MissingError(f"{ckpt}: there is no such file or folder{_near(path, Path(outputs))}")
+    try:
+        if path.is_file():
+            return path
+        if path.is_dir():
+            return _in_run(path)
+        near = _near(path, Path(outputs))
+    except OSError as error:
+        raise UserError(f"{ckpt} cannot be read: {error.strerror}") from error
+    raise MissingError(f"{ckpt}: there is no such file or folder{near}")
 
 
 def runs(outputs: str | Path = "outputs") -> list[Path]:
@@ -233,10 +242,14 @@ def _in_run(run: Path) -> Path:
 
 
 def _near(path: Path, outputs: Path) -> str:
-    """Advice for a path that does not exist, from its neighbours and from the runs under outputs."""
+    """Advice for a path that does not exist: a neighbour of its first wrong part, or a run of such a name."""
     parent = next(p for p in (*path.parents, Path()) if p.is_dir())
     missing = parent / path.relative_to(parent).parts[0]
     beside = {p.name: p for p in parent.iterdir() if not p.name.startswith(".")}
     known = {str(p): p for p in runs(outputs)}
-    near = difflib.get_close_matches(missing.name, beside, n=1) or difflib.get_close_matches(str(path), known, n=1)
-    return f"; did you mean {({**known, **beside})[near[0]]}?" if near else ""
+    tries = [(missing.name, beside), (str(path), known)]
+    for name, places in tries if missing == path else reversed(tries):
+        near = difflib.get_close_matches(name, places, n=1)
+        if near:
+            return f"; did you mean {places[near[0]]}?"
+    return ""

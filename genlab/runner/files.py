@@ -12,10 +12,13 @@ from genlab.core.errors import UserError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
+def replacing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends well; if not, `path` is as it was.
 
     The unfinished file has one name for each `path`, so that what a killed process left is overwritten by the next.
+
+    Arguments:
+        durable: wait until it is on the disk, so that it outlives a power cut too; some milliseconds a file.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to.
@@ -27,7 +30,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         with open(part, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException as error:
         with suppress(OSError):
@@ -36,7 +40,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if cause is None:
             raise
         raise UserError(f"{path} could not be saved: {_advice(cause, path)}") from error
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def _system_error(error: BaseException) -> OSError | None:

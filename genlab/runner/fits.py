@@ -5,10 +5,14 @@ It errs on the side of letting through: an annotation that says nothing about pl
 
 import json
 import os
+import re
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+BARE = re.compile(r"(?!(true|false|null)$)[A-Za-z_./][\w./-]*", re.ASCII)
+"""A string that YAML needs no quotes for."""
 
 Component = Callable[[Any], type]
 """From a `_target_` to its class."""
@@ -39,13 +43,13 @@ def fits(value: Any, hint: Any, component: Component) -> bool:
     if kind in (bool, int, str):
         return type(value) is kind
     if isinstance(value, str):
-        return kind in (Path, os.PathLike) or (kind.__module__ != "collections.abc" and isinstance(value, kind))
+        return kind in (Path, os.PathLike) or (kind.__module__ != "collections.abc" and _is(str, kind, False))
     if isinstance(value, list):
         return _list_fits(value, kind, arguments, component)
     if isinstance(value, dict):
         inner = arguments[1] if len(arguments) == 2 and issubclass(kind, Mapping) else Any
-        return _is(dict, kind) and all(fits(item, inner, component) for item in value.values())
-    return _is(type(value), kind)
+        return _is(dict, kind, True) and all(fits(item, inner, component) for item in value.values())
+    return _is(type(value), kind, False)
 
 
 def _list_fits(value: list[Any], kind: type, arguments: tuple[Any, ...], component: Component) -> bool:
@@ -53,21 +57,22 @@ def _list_fits(value: list[Any], kind: type, arguments: tuple[Any, ...], compone
         pairs = zip(value, arguments, strict=False)
         return len(value) == len(arguments) and all(fits(item, hint, component) for item, hint in pairs)
     inner = arguments[0] if arguments else Any
-    return (kind in (tuple, set, frozenset) or _is(list, kind)) and all(fits(item, inner, component) for item in value)
+    holds = kind in (tuple, set, frozenset) or _is(list, kind, False)
+    return holds and all(fits(item, inner, component) for item in value)
 
 
 def _object_fits(value: dict[str, Any], kind: type, component: Component) -> bool:
     if value.get("_partial_", False):
         return kind not in (bool, int, float, str, list, tuple, dict)
-    return kind is Callable or _is(component(value["_target_"]), kind)
+    return kind is Callable or _is(component(value["_target_"]), kind, True)
 
 
-def _is(given: type, kind: type) -> bool:
-    """A subclass; protocols and typed dictionaries cannot be asked, and let it through."""
+def _is(given: type, kind: type, unknown: bool) -> bool:
+    """A subclass; `unknown` where it cannot be told, as with most protocols and typed dictionaries."""
     try:
         return issubclass(given, kind)
     except TypeError:
-        return True
+        return unknown
 
 
 def describe(hint: Any) -> str:
@@ -82,13 +87,9 @@ def describe(hint: Any) -> str:
     if origin is Annotated:
         return describe(arguments[0])
     kind = origin or hint
-    if (isinstance(kind, type) and _is(list, kind)) or kind in (tuple, set, frozenset):
-        inner = ["..." if choice is Ellipsis else describe(choice) for choice in arguments]
-        return (
-            f"a list [{', '.join(inner)}]"
-            if kind is tuple and inner
-            else f"a list{' of ' * bool(inner)}{''.join(inner)}"
-        )
+    if kind in (tuple, set, frozenset) or (isinstance(kind, type) and _is(list, kind, False)):
+        inner = ", ".join("..." if choice is Ellipsis else describe(choice) for choice in arguments)
+        return f"a list [{inner}]" if kind is tuple and inner else f"a list of {inner}" if inner else "a list"
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a dictionary"
     return getattr(kind, "__name__", str(kind))
@@ -97,6 +98,12 @@ def describe(hint: Any) -> str:
 def shown(value: Any) -> str:
     """A value as YAML would have it, on one line and not too long."""
     if isinstance(value, dict) and "_target_" in value:
-        return str(value["_target_"])
-    text = value if isinstance(value, str) and value.isidentifier() else json.dumps(value, default=repr)
+        return shown(value["_target_"])
+    bare = isinstance(value, str) and BARE.fullmatch(value)
+    text = str(value) if bare else json.dumps(value, default=repr, skipkeys=True)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def printable(text: str) -> str:
+    """On one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
