@@ -8,6 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from genlab.cli import choices as cli_choices
+from genlab.cli import config_folder, nearest
 from genlab.core.errors import UserError
 from genlab.core.spec import spec_to_config
 from genlab.data.contract import DataSet
@@ -132,3 +134,14 @@ def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: lis
         if key == "optim.lr":
             config["optim"]["optimizer"]["lr"] = value
     return config
+
+
+def metric_config(name: str, n: int) -> dict[str, Any]:
+    """The shipped options of a metric, on n data or samples, for use while training."""
+    known = cli_choices("metric")
+    if name not in known:
+        raise UserError(f"trainer.validate: there is no metric {name}{nearest(name, list(known))}")
+    file = OmegaConf.load(config_folder() / "metric" / f"{name}.yaml")
+    whole = OmegaConf.merge({"metric": {"n": n, "data": n}}, {"metric": file})
+    resolved: Any = OmegaConf.to_container(whole, resolve=True)
+    return resolved["metric"][name]

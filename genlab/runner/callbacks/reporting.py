@@ -1,0 +1,192 @@
+"""What a run says of itself while it trains: curves, images/s, validation numbers and sample grids."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from genlab.core.rng import Rng
+from genlab.data.contract import DataSet
+from genlab.metrics.contract import SampleMetric
+from genlab.metrics.likelihood import NegativeLogLikelihood
+from genlab.metrics.record import Number
+from genlab.models.contract import Model
+from genlab.runner.lightning_module import Training
+from genlab.runner.measure import Drawing, extractor_for, judge, likelihood, reference, sample_features
+from genlab.runner.pictures import mosaic, save_png, viewable
+from genlab.runner.progress import Meter
+
+GOOD = "val/"
+
+
+class Reporting(Callback):
+    """Writes the means of losses and gradient norms, and the rate, every so many steps; shows progress.
+
+    Arguments:
+        every: steps between rows; 0 writes none.
+        images_per_batch: data in a micro-batch over all processes.
+        accumulate: micro-batches of a step.
+        shown: whether progress is.
+    """
+
+    def __init__(self, every: int, images_per_batch: int, accumulate: int, shown: bool) -> None:
+        self.every, self.images, self.accumulate, self.shown = every, images_per_batch, accumulate, shown
+        self.meter: Meter | None = None
+        self.seen_step = 0
+        self.micro_batches, self.since = 0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen_step = trainer.global_step
+        self.since = time.monotonic()
+        if trainer.is_global_zero:
+            self.meter = Meter("training", trainer.max_steps, "steps", done=self.seen_step, shown=self.shown)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Training)
+        self.micro_batches += 1
+        step = trainer.global_step
+        new = step - self.seen_step
+        self.seen_step = step
+        if new and self.every and step % self.every == 0:
+            means = pl_module.drain()
+            now = time.monotonic()
+            rate = self.micro_batches * self.images / (now - self.since)
+            self.micro_batches, self.since = 0, now
+            row = {f"train/{name}": value for name, value in means.items()}
+            row |= {"train/lr": trainer.optimizers[0].param_groups[0]["lr"], "train/images_per_second": rate}
+            log(trainer, row)
+            self._advance(new, f"loss {means.get('loss', float('nan')):.4g}" if "loss" in means else "")
+        else:
+            self._advance(new, "")
+
+    def _advance(self, steps: int, note: str) -> None:
+        if self.meter is not None:
+            self.meter.advance(steps, self.images, note)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.meter is not None:
+            self.meter.close()
+
+
+def log(trainer: Trainer, row: dict[str, float]) -> None:
+    """A row of numbers to every logger, at this step."""
+    for logger in trainer.loggers:
+        logger.log_metrics(row, step=trainer.global_step)
+
+
+class Validating(Callback):
+    """Measures the moving average on validation data every so many steps, by the code of `genlab eval`.
+
+    Arguments:
+        every: steps; 0 is never.
+        dataset: whose validation split is used for likelihoods, and its training data for distances.
+        metrics: by name.
+        n: data, and samples.
+        estimator, sampler: how the model is asked.
+        seed: of the noise.
+        batch_size: of both.
+    """
+
+    def __init__(
+        self,
+        every: int,
+        dataset: DataSet,
+        metrics: dict[str, Any],
+        n: int,
+        estimator: Any,
+        sampler: Any,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.every, self.dataset, self.metrics, self.n = every, dataset, metrics, n
+        self.estimator, self.sampler, self.seed, self.batch_size = estimator, sampler, seed, batch_size
+        self.done_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.done_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Training)
+        step = trainer.global_step
+        if not self.every or step == self.done_step or step % self.every or not pl_module.boundary:
+            return
+        self.done_step = step
+        numbers = self.measure(pl_module.ema)
+        row = {f"{GOOD}{number.name}": number.value for number in numbers}
+        row[f"{GOOD}loss"] = validation_loss(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
+        log(trainer, row)
+        for name, value in row.items():
+            pl_module.log(name, value, logger=False)
+
+    def measure(self, model: Model) -> list[Number]:
+        numbers: list[Number] = []
+        distances: dict[str, SampleMetric] = {}
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, NegativeLogLikelihood):
+                distances[name] = metric
+            elif "nll" in model.can:
+                numbers += likelihood(
+                    model, self.dataset, metric, self.estimator, "validation", self.seed, self.batch_size, shown=False
+                )
+        if distances:
+            extractor = extractor_for(self.dataset, None, model.device, shown=False)
+            drawing = Drawing(model, self.sampler, self.seed, self.batch_size, shown=False)
+            fake = sample_features(extractor, drawing, self.n)
+            numbers += judge(distances, reference(extractor, self.dataset, None, self.batch_size, shown=False), fake)
+        return numbers
+
+
+@torch.no_grad()
+def validation_loss(model: Model, dataset: DataSet, seed: int, n: int, batch_size: int) -> float:
+    """The training loss of the counting player on the first n validation data, with the same noise each time."""
+    data = dataset.split("validation")
+    total, count = 0.0, min(n, len(data))
+    for index in torch.arange(count).split(batch_size):
+        batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
+        rng = Rng(seed, index.to(model.device)).stage("validation")
+        total += float(model.loss(batch, rng, model.counts, 0)["loss"]) * len(index)
+    return total / count
+
+
+class Previewing(Callback):
+    """Draws a grid of samples of the moving average every so many steps, always from the same noise.
+
+    Arguments:
+        every: steps; 0 is never.
+        folder: where step_0000500.png goes.
+        sampler: how it is drawn.
+        n: samples.
+        seed: of the noise.
+    """
+
+    def __init__(self, every: int, folder: Path, sampler: Any, n: int, seed: int) -> None:
+        self.every, self.folder, self.sampler, self.n, self.seed = every, folder, sampler, n, seed
+        self.done_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.done_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Training)
+        step, model = trainer.global_step, pl_module.ema
+        if not self.every or step == self.done_step or step % self.every or not pl_module.boundary:
+            return
+        self.done_step = step
+        if not trainer.is_global_zero or "sample" not in model.can or not viewable(model.spec["x"]):
+            return
+        drawing = Drawing(model, self.sampler, self.seed, self.n, shown=False)
+        x = torch.cat([samples["x"] for _, samples in drawing(range(self.n))])
+        picture = mosaic(x, model.spec["x"])
+        save_png(picture, self.folder / f"step_{step:07d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("samples", picture, step)

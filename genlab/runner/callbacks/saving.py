@@ -1,0 +1,94 @@
+"""Checkpoints while training, a graceful stop, and the alarm when a loss is not a number."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from genlab.core.errors import UserError
+from genlab.runner.lightning_module import Training
+
+
+class Saving(Callback):
+    """Writes last.ckpt every so many steps, and when training ends or is stopped.
+
+    Only between optimizer steps, so that a run continued from any checkpoint is the run that was never stopped.
+    A loss that is not a finite number ends the run before anything is written over a good checkpoint.
+
+    Arguments:
+        folder: of the checkpoints.
+        every: steps between checkpoints; 0 writes at the end only.
+        keep_every: steps between checkpoints that stay, as step_0000500.ckpt; 0 keeps none.
+        check_every: steps between looks at the loss, each of which waits for the device.
+    """
+
+    def __init__(self, folder: Path, every: int, keep_every: int, check_every: int) -> None:
+        self.folder, self.every, self.keep_every, self.check_every = folder, every, keep_every, check_every
+        self.saved_step = -1
+        self.stop_signal: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.handlers[number] = signal.signal(number, self._asked_to_stop)
+            except ValueError:
+                # Not in the main thread, where nobody presses Ctrl-C.
+                return
+
+    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_signal is not None:
+            raise KeyboardInterrupt
+        self.stop_signal = number
+        print("genlab: stopping after this step; once more stops at once", file=sys.stderr)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Training)
+        step = trainer.global_step
+        if not pl_module.boundary:
+            return
+        if self.check_every and step % self.check_every == 0:
+            self._check(pl_module)
+        if self.stop_signal is not None:
+            trainer.should_stop = True
+        elif step != self.saved_step and self.every and step % self.every == 0:
+            self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Training)
+        if trainer.global_step != self.saved_step and pl_module.boundary:
+            self._save(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+
+    def _save(self, trainer: Trainer, pl_module: Training) -> None:
+        self._check(pl_module)
+        trainer.save_checkpoint(self.last)
+        self.saved_step = trainer.global_step
+        if self.keep_every and self.saved_step % self.keep_every == 0:
+            trainer.save_checkpoint(self.folder / f"step_{self.saved_step:07d}.ckpt")
+
+    def _check(self, pl_module: Training) -> None:
+        bad = pl_module.bad_step()
+        if bad is None:
+            return
+        good = f"the last good checkpoint is {self.last}" if self.last.exists() else "no checkpoint was written before"
+        raise UserError(
+            f"the loss is not a finite number at step {bad}, and the run stops: {good}; a smaller optim.lr, "
+            "optim.gradient_clip or trainer.precision=32-true may help"
+        )

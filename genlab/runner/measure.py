@@ -1,0 +1,169 @@
+"""Numbers about a model, by the same code while it trains and when it is evaluated.
+
+Work is divided over processes by index, without padding: what each computes is its own, and results are put together.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genlab.core.collectives import world
+from genlab.core.errors import UserError
+from genlab.core.rng import Rng
+from genlab.core.spec import Batch
+from genlab.core.units import to_uint8
+from genlab.data.contract import DataSet, SplitName
+from genlab.metrics.cache import reference_features, reference_file
+from genlab.metrics.classifier import classifier_features, suits_classifier
+from genlab.metrics.contract import SampleMetric, check_enough
+from genlab.metrics.features import Extractor, FeatureSet, extract
+from genlab.metrics.likelihood import NegativeLogLikelihood
+from genlab.metrics.record import How, Number
+from genlab.models.contract import Model, Nll
+from genlab.runner.progress import Meter, meter
+from genlab.tasks.generate import Generate
+
+# Samples for a distance, where nobody asks for another number: enough for Inception's 2,048 features.
+MOST_SAMPLES = 10_000
+
+
+def share(count: int) -> range:
+    """The part of 0 .. count - 1 that is this process's, all parts together being the whole."""
+    rank, processes = world()
+    return range(rank * count // processes, (rank + 1) * count // processes)
+
+
+def cover(indices: list[int] | range, size: int) -> Iterator[Tensor]:
+    """The indices in batches of at most `size`."""
+    for start in range(0, len(indices), size):
+        yield torch.tensor(list(indices[start : start + size]))
+
+
+@dataclass
+class Drawing:
+    """How samples are drawn.
+
+    Arguments:
+        model, sampler: what draws.
+        seed, batch_size: sample i depends on the seed, not on the size of the batch.
+        task: what is asked for.
+        shown: whether progress is.
+        how: what a number about the samples should say of them.
+    """
+
+    model: Model
+    sampler: Any
+    seed: int
+    batch_size: int
+    task: Generate = field(default_factory=Generate)
+    shown: bool = True
+    how: How = field(default_factory=dict)
+
+    def __call__(self, indices: list[int] | range) -> Iterator[tuple[Tensor, Batch]]:
+        """(index (B,), samples) for the numbers given, in order."""
+        with meter("sampling", len(indices), shown=self.shown) as counted:
+            for index in cover(indices, self.batch_size):
+                samples = self.task(self.model, index.to(self.model.device), self.seed, self.sampler)
+                yield index, samples
+                counted.advance(len(index), len(index))
+
+
+def likelihood(
+    model: Model,
+    dataset: DataSet,
+    metric: NegativeLogLikelihood,
+    estimator: Any,
+    split: SplitName,
+    seed: int,
+    batch_size: int,
+    shown: bool = True,
+) -> list[Number]:
+    """NLL over a split, or over its first `metric.n` data."""
+    data = dataset.split(split)
+    count = len(data) if metric.n is None else min(metric.n, len(data))
+
+    def values() -> Iterator[Nll]:
+        mine = share(count)
+        with meter("likelihood", len(mine), shown=shown) as counted:
+            for index in cover(mine, batch_size):
+                batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
+                yield model.nll(batch, Rng(seed, index.to(model.device)).stage("nll"), estimator)
+                counted.advance(len(index), len(index))
+
+    return metric.evaluate(values(), dataset.spec["x"], {"data": f"{dataset.identity} {split}", "seed": seed})
+
+
+def extractor_for(dataset: DataSet, features: str | None, device: torch.device, shown: bool = True) -> Extractor:
+    """The network whose features the samples of this data set are judged by.
+
+    Arguments:
+        features: "classifier", "inception", or None for the one that suits the data.
+    """
+    chosen = features or ("classifier" if suits_classifier(dataset.spec) else "inception")
+    if chosen == "classifier":
+        with bars(shown) as report:
+            return classifier_features(dataset, report).to(device)
+    if chosen == "inception":
+        from genlab.metrics.inception import inception_features
+
+        return inception_features().to(device)
+    raise UserError(f"metric.features={features}: choose classifier or inception")
+
+
+class bars:  # noqa: N801  (used as a function that makes a context)
+    """A progress callback of metrics, drawn as one bar a piece of work."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown
+        self.what, self.meter = "", None
+
+    def __enter__(self) -> "bars":
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what != self.what:
+            self.__exit__()
+            self.what, self.meter = what, Meter(what, total, shown=self.shown)
+        if self.meter is not None:
+            new = done - self.meter.done
+            self.meter.advance(new, new)
+
+    def __exit__(self, *_: object) -> None:
+        if self.meter is not None:
+            self.meter.close()
+
+
+def reference(
+    extractor: Extractor, dataset: DataSet, path: str | None, batch_size: int, shown: bool = True
+) -> FeatureSet:
+    """What samples are compared with: the published training set (train and validation together), or a file."""
+    if path is not None:
+        return reference_file(path, extractor)
+    with bars(shown) as report:
+        return reference_features(extractor, dataset, batch_size=batch_size, progress=report)
+
+
+def sample_features(extractor: Extractor, drawing: Drawing, n: int) -> FeatureSet:
+    """The features of samples 0 to n - 1, drawn straight into the network, no image being kept."""
+    levels = drawing.model.spec["x"].levels
+    images = (to_uint8(samples["x"], levels) for _, samples in drawing(share(n)))
+    return extract(extractor, images, drawing.how)
+
+
+def judge(metrics: dict[str, SampleMetric], real: FeatureSet, fake: FeatureSet) -> list[Number]:
+    """Every metric's numbers."""
+    return [number for metric in metrics.values() for number in metric.evaluate(real, fake)]
+
+
+def samples_needed(metrics: dict[str, SampleMetric], extractor: Extractor, real: FeatureSet) -> int:
+    """How many samples to draw; an error, before any is drawn, where a metric needs more.
+
+    Where a metric leaves it open: as many as the reference has, at most `MOST_SAMPLES`.
+    """
+    open_n = min(MOST_SAMPLES, real.n or MOST_SAMPLES)
+    for name, metric in metrics.items():
+        check_enough(metric, name.upper(), metric.n or open_n, extractor.dimension)
+    return max(metric.n or open_n for metric in metrics.values())
