@@ -1,0 +1,1 @@
+"""Numbers about models and samples, and how they were computed."""
