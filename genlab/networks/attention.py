@@ -46,14 +46,15 @@ class SelfAttention(nn.Module):
     Arguments:
         channels: C.
         heads: how many, each C / heads wide.
+        groups: of the normalisation, at most.
         rescale: divide the sum by sqrt(2), so that its variance stays.
     """
 
-    def __init__(self, channels: int, heads: int = 1, rescale: bool = False) -> None:
+    def __init__(self, channels: int, heads: int = 1, groups: int = 32, rescale: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.queries_keys_values = linear(channels, 3 * channels)
         for weight in self.queries_keys_values.weight.split(channels):
             variance_scaling_(weight)
@@ -75,14 +76,15 @@ class CrossAttention(nn.Module):
         channels: C.
         context: the width of a token.
         heads: how many, each C / heads wide.
+        groups: of the normalisation, at most.
         rescale: divide the sum by sqrt(2), so that its variance stays.
     """
 
-    def __init__(self, channels: int, context: int, heads: int = 1, rescale: bool = False) -> None:
+    def __init__(self, channels: int, context: int, heads: int = 1, groups: int = 32, rescale: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.queries = linear(channels, channels)
         self.keys_values = linear(context, 2 * channels)
         for weight in self.keys_values.weight.split(channels):

@@ -57,17 +57,20 @@ def conv(inputs: int, outputs: int, kernel: int = 3, scale: float = 1.0, stride:
     return layer
 
 
-def group_norm(channels: int, most: int = 32) -> nn.GroupNorm:
-    """Group normalisation over as many groups as divide the channels, at most 32."""
-    groups = max(g for g in range(1, most + 1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+    """Group normalisation over at most so many groups: the largest number that divides the channels, four to a group.
+
+    A group of one channel would undo whatever is added to each channel before it, as the embedding of time is.
+    """
+    most = max(1, min(groups, channels // 4))
+    return nn.GroupNorm(max(g for g in range(1, most + 1) if channels % g == 0), channels, eps=1e-6)
 
 
 class SinusoidalEmbedding(nn.Module):
     """sin(s n w_i) in the first half and cos(s n w_i) in the second, as in DDPM's code.
 
     Arguments:
-        width: how many numbers come out; even, at least 4.
+        width: how many numbers come out; even.
         scale: s, multiplies the noise level: 1 for step indices 0 .. 999, 1000 for times in [0, 1].
     """
 
@@ -77,7 +80,7 @@ class SinusoidalEmbedding(nn.Module):
         super().__init__()
         half = width // 2
         self.scale = scale
-        exponents = torch.arange(half, dtype=torch.float64) / (half - 1)
+        exponents = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
         self.register_buffer("frequencies", (10_000.0**-exponents).float(), persistent=False)
 
     def forward(self, noise: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class ResidualBlock(nn.Module):
     Arguments:
         inputs, outputs: the channels before and after; where they differ, h is mapped by a 1x1 convolution.
         dropout: the probability.
+        groups: of the normalisations, at most.
         scale_shift: the modulation is (scale, shift) and acts after the second norm, norm(h) (1 + scale) + shift.
         rescale: divide the sum by sqrt(2), so that its variance stays.
         resample: applied to both branches, before their convolutions.
@@ -61,6 +62,7 @@ class ResidualBlock(nn.Module):
         inputs: int,
         outputs: int,
         dropout: float = 0.0,
+        groups: int = 32,
         scale_shift: bool = False,
         rescale: bool = False,
         resample: nn.Module | None = None,
@@ -69,7 +71,7 @@ class ResidualBlock(nn.Module):
         self.modulation = 2 * outputs if scale_shift else outputs
         self.scale_shift = scale_shift
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm1, self.norm2 = group_norm(inputs), group_norm(outputs)
+        self.norm1, self.norm2 = group_norm(inputs, groups), group_norm(outputs, groups)
         self.conv1, self.conv2 = conv(inputs, outputs), conv(outputs, outputs, scale=0)
         self.shortcut = conv(inputs, outputs, kernel=1) if inputs != outputs else nn.Identity()
         self.resample = resample or nn.Identity()
@@ -204,6 +206,8 @@ class UNet(nn.Module):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: the sides (the longer one, in pixels) of the levels with attention; the middle always has it.
         dropout: the probability, in every residual block.
+        groups: of the group normalisations, at most: 32 wherever there are 128 channels or more; few are faster in
+            narrow networks.
         out_channels: of the output; None for C.
         vector, context, concat: the widths of the condition's three parts, 0 for none.
         heads: of attention; or `head_width`, the channels of each.
@@ -226,6 +230,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (16,),
         dropout: float = 0.1,
+        groups: int = 32,
         out_channels: int | None = None,
         vector: int = 0,
         context: int = 0,
@@ -249,17 +254,17 @@ class UNet(nn.Module):
         way = RESAMPLING[resample]
 
         def cell(inputs: int, outputs: int, attends: bool) -> Cell:
-            block = ResidualBlock(inputs, outputs, dropout, scale_shift, skip_rescale)
+            block = ResidualBlock(inputs, outputs, dropout, groups, scale_shift, skip_rescale)
             if not attends:
                 return Cell(block)
             count = head_count(outputs, heads, head_width)
-            cross = CrossAttention(outputs, context, count, skip_rescale) if context else None
-            return Cell(block, SelfAttention(outputs, count, skip_rescale), cross)
+            cross = CrossAttention(outputs, context, count, groups, skip_rescale) if context else None
+            return Cell(block, SelfAttention(outputs, count, groups, skip_rescale), cross)
 
         def change(count: int, to: Callable[[int], nn.Module]) -> Cell | Resampler:
             if not way.in_block:
                 return Resampler(to(count))
-            return Cell(ResidualBlock(count, count, dropout, scale_shift, skip_rescale, to(count)))
+            return Cell(ResidualBlock(count, count, dropout, groups, scale_shift, skip_rescale, to(count)))
 
         self.embedding = NoiseEmbedding(width, 4 * width, vector, embedding, embedding_scale)
         self.features = FourierFeatures() if fourier_features else nn.Identity()
@@ -282,7 +287,7 @@ class UNet(nn.Module):
                 cells.append(cell(now + bridges.pop(), count, sides[level] in attention))
                 now = count
             self.up.append(Ascent(cells, change(count, way.up) if level > 0 else None))
-        self.norm = group_norm(now)
+        self.norm = group_norm(now, groups)
         self.last = conv(now, shape[0] if out_channels is None else out_channels, scale=0)
 
         # One product makes the modulations of all blocks, in the order in which they stand.
