@@ -12,6 +12,8 @@ References:
 
 import hashlib
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,11 +53,12 @@ class SmallConvNet(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int, dimension: int) -> None:
         super().__init__()
         height, width = shape[1:]
-        layers = self._convolution(shape[0], 32)
-        channels = 32
+        layers, channels = self._convolution(shape[0], 32), 32
         while channels == 32 or max(height, width) > 8:
-            layers += [*self._convolution(channels, 64, stride=2), *self._convolution(64, 64)]
-            height, width, channels = -(-height // 2), -(-width // 2), 64
+            height, width = -(-height // 2), -(-width // 2)
+            out = 64 if max(height, width) <= 8 else 32
+            layers += [*self._convolution(channels, out, stride=2), *self._convolution(out, out)]
+            channels = out
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.hidden = nn.Linear(channels * height * width, dimension)
         self.head = nn.Linear(dimension, classes)
@@ -87,7 +90,8 @@ class ClassifierFeatures(Extractor):
         if accuracy is not None:
             self.how["classifier_accuracy"] = round(accuracy, 4)
         self.shape, self.accuracy = shape, accuracy
-        self.network = network.eval().requires_grad_(False)
+        self.network = network
+        self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if images.shape[1:] != self.shape:
@@ -150,6 +154,23 @@ def _train(network: SmallConvNet, images: Tensor, labels: Tensor, what: str, pro
     network.eval()
 
 
+@contextmanager
+def _alone(threads: int) -> Iterator[None]:
+    """So many threads, and no state of the caller (random numbers, gradients, precision) seen or changed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.no_grad()
 def _accuracy(network: SmallConvNet, images: Tensor, labels: Tensor) -> float:
     parts = zip(images.split(1024), labels.split(1024), strict=True)
@@ -197,15 +218,10 @@ def classifier_features(dataset: "DataSet", progress: Progress | None = None) ->
 
 
 def _make(dataset: "DataSet", path: Path, classes: int, dimension: int, progress: Progress | None) -> None:
-    """Train and keep it; no state of the caller (random numbers, gradients, precision) is seen or changed."""
+    """Train and keep it. On images of 16 pixels a side more threads than one would only wait for each other."""
     field = dataset.spec["x"]
     images, labels = _labelled(dataset, ("train", "validation"))
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-    ):
+    with _alone(threads=1 if max(field.shape[1:]) <= 16 else torch.get_num_threads()):
         torch.manual_seed(0)
         network = SmallConvNet(field.shape, classes, dimension)
         _train(network, images.clone(), labels.clone(), f"classifier of {dataset.identity}", progress)
