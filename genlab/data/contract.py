@@ -18,6 +18,10 @@ SplitName = Literal["train", "validation", "test"]
 class Split(Protocol):
     """Data that can be asked for by number."""
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether a batch is had without reading files; worker processes then only cost time."""
+
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor, rng: Rng | None = None) -> Batch:
@@ -35,8 +39,23 @@ class DataSet(Protocol):
     def identity(self) -> str:
         """A name for caches: equal only for data sets with equal data, as "digits" or "cifar10"."""
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """What the labels are called, where they have names."""
+
     def split(self, name: SplitName) -> Split:
         """The split with this name; loaded once."""
+
+
+def real(x: Tensor, levels: int) -> Tensor:
+    """The integers x of `levels` evenly spaced values as single-precision numbers in [-1, 1], by 2 x / (L - 1) - 1."""
+    return x.float().mul_(2 / (levels - 1)).sub_(1)
+
+
+def mirrored(x: Tensor, rng: Rng) -> Tensor:
+    """Images (B, C, H, W), each turned left to right with probability 1/2."""
+    turned = rng.stage("flip").uniform() < 0.5
+    return torch.where(turned.view(-1, 1, 1, 1), x.flip(-1), x)
 
 
 class InMemory:
@@ -47,27 +66,24 @@ class InMemory:
             floating-point tensors are handed out as they are.
         levels: the number of levels of uint8 data.
         label: (N,) int64, if there are any.
-        flip: mirror every other image left to right where a batch is augmented.
+        flip: turn half of the images left to right where a batch is augmented.
     """
 
+    in_memory = True
+
     def __init__(self, x: Tensor, levels: int | None = None, label: Tensor | None = None, flip: bool = False) -> None:
-        self.x, self.label, self.flip = x, label, flip
-        if x.dtype == torch.uint8:
-            if levels is None:
-                raise ValueError("data of type uint8 need their number of levels")
-            self.scale = 2 / (levels - 1)
+        self.x, self.levels, self.label, self.flip = x, levels, label, flip
+        if x.dtype == torch.uint8 and levels is None:
+            raise ValueError("levels must be given for data of type uint8")
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, index: Tensor, rng: Rng | None = None) -> Batch:
         x = self.x[index]
-        if x.dtype == torch.uint8:
-            x = x.float().mul_(self.scale).sub_(1)
         if self.flip and rng is not None:
-            mirrored = rng.stage("flip").uniform() < 0.5
-            x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
-        batch = {"x": x}
+            x = mirrored(x, rng)
+        batch = {"x": real(x, self.levels) if x.dtype == torch.uint8 and self.levels else x}
         if self.label is not None:
             batch["label"] = self.label[index]
         return batch
@@ -78,6 +94,10 @@ class Joined:
 
     def __init__(self, *parts: Split) -> None:
         self.parts = parts
+
+    @property
+    def in_memory(self) -> bool:
+        return all(part.in_memory for part in self.parts)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)

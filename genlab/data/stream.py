@@ -17,6 +17,12 @@ from genlab.core.spec import Batch
 from genlab.data.contract import Split
 
 
+def permutation(length: int, seed: int, number: int = 0) -> Tensor:
+    """(length,) the order of 0 .. length - 1 by 63 random bits each, the same for equal (seed, number) for ever."""
+    bits = Rng(seed, torch.tensor([number])).stage("order").bits(2 * length)[0].view(2, -1)
+    return ((bits[0] >> 1 << 32) | bits[1]).argsort(stable=True)
+
+
 @dataclass(frozen=True)
 class Request:
     """Which data, and the place of each in the global batch of micro-batch number `step`."""
@@ -45,8 +51,7 @@ class Stream(Sampler[Request]):
     def permutation(self, number: int) -> Tensor:
         """(N,) the order of epoch `number`."""
         if self._permutation[0] != number:
-            bits = Rng(self.seed, torch.tensor([number])).stage("order").bits(2 * self.length)[0].view(2, -1)
-            self._permutation = (number, ((bits[0] >> 1 << 32) | bits[1]).argsort(stable=True))
+            self._permutation = (number, permutation(self.length, self.seed, number))
         return self._permutation[1]
 
     def request(self, step: int) -> Request:

@@ -1,0 +1,25 @@
+"""Each file of configs/data says what it is and gives its class exactly the arguments, with the values, that it has."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+FILES = sorted(Path(__file__).parents[2].joinpath("configs", "data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_is_the_constructor(path):
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ")
+    config = OmegaConf.to_container(OmegaConf.load(path))
+    (network,) = config.pop("defaults")
+    assert path.parents[1].joinpath("network", f"{network['override /network@_global_.network']}.yaml").exists()
+    module, _, name = config.pop("_target_").rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    assert target.__doc__
+    parameters = inspect.signature(target).parameters if target.__init__ is not object.__init__ else {}
+    assert config == {name: parameter.default for name, parameter in parameters.items()}
+    assert target(**config).spec if path.stem != "image_folder" else target(**config)
