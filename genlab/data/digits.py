@@ -1,8 +1,7 @@
 """The handwritten digits that scikit-learn carries: 1,797 scans of 8x8 pixels, each 0 to 16. Nothing is downloaded.
 
 References:
-    Combining Multiple Classifiers by Averaging or by Multiplying? / Optical Recognition of Handwritten Digits
-    (Alpaydin & Kaynak, 1998), the test set of the UCI repository.
+    Optical Recognition of Handwritten Digits, UCI repository (Alpaydin & Kaynak, 1998), its test set.
 """
 
 from functools import cached_property

@@ -28,7 +28,6 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 )
 GREY = frozenset(["1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"])
-
 PIECE = 4096
 
 Crop = Literal["centre", "random"]
