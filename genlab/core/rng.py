@@ -52,18 +52,19 @@ class Rng:
     """Random numbers for a batch: row i belongs to the datum or sample numbered `index[i]`.
 
     Each call is a new draw; a `stage` is a stream of its own with a name, so that what one part draws does not shift
-    what another gets.
+    what another gets. A stage that is asked for again begins again.
 
     Arguments:
         seed: at least 0 and below 2^32.
         index: (B,) int64, the number of each row, below 2^32.
-        step: the micro-batch count in training; 0 elsewhere.
+        step: the micro-batch count in training, below 2^32; 0 elsewhere.
+        path: the names of the stages that led here, joined by "/".
     """
 
-    def __init__(self, seed: int, index: Tensor, step: int = 0, stage: int = 0) -> None:
+    def __init__(self, seed: int, index: Tensor, step: int = 0, path: str = "") -> None:
         if not 0 <= seed <= MASK:
             raise ValueError(f"seed must be at least 0 and below 2^32, not {seed}")
-        self.seed, self.index, self.step_number, self.stage_number = seed, index, step, stage
+        self.seed, self.index, self.step, self.path = seed, index, step, path
         self.draw = 0
 
     def __len__(self) -> int:
@@ -75,12 +76,11 @@ class Rng:
 
     def stage(self, name: str) -> "Rng":
         """The stream with this name; streams of one rng with different names are independent."""
-        number = zlib.crc32(name.encode(), self.stage_number) & MASK
-        return Rng(self.seed, self.index, self.step_number, number)
+        return Rng(self.seed, self.index, self.step, f"{self.path}/{name}" if self.path else name)
 
     def rows(self, rows: slice) -> "Rng":
         """The same draws for some of the rows."""
-        part = Rng(self.seed, self.index[rows], self.step_number, self.stage_number)
+        part = Rng(self.seed, self.index[rows], self.step, self.path)
         part.draw = self.draw
         return part
 
@@ -91,16 +91,18 @@ class Rng:
         element = torch.arange(blocks, device=self.device).expand(len(self), blocks)
         zero = torch.zeros_like(element)
         key = (zero + self.seed, zero + self.index[:, None])
-        words = philox((element, zero + self.draw, zero + self.stage_number, zero + self.step_number), key)
+        stage = zlib.crc32(self.path.encode())
+        words = philox((element, zero + self.draw, zero + stage, zero + self.step), key)
         self.draw += 1
         return torch.stack(words, dim=-1).flatten(1)[:, :count].reshape(len(self), *shape)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, *shape), uniform in (0, 1), both ends excluded."""
-        bits = self.bits(*shape)
-        if dtype == torch.float64:
-            return (bits.double() + 0.5) * 2.0**-32
-        return ((bits >> 8).to(dtype) + 0.5) * 2.0**-24
+        """(B, *shape), uniform in (0, 1), both ends excluded: the middles of 2^n equal parts.
+
+        n is 32, or as many as `dtype` holds exactly: 23 in single precision.
+        """
+        n = min(32, round(-math.log2(torch.finfo(dtype).eps)))
+        return ((self.bits(*shape) >> (32 - n)).to(dtype) + 0.5) * 2.0**-n
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, *shape), standard normal, by Box and Muller's transform of pairs of uniforms in double precision."""
@@ -115,5 +117,5 @@ class Rng:
         return self.normal(*x.shape[1:], dtype=x.dtype)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """(B, *shape) int64, uniform over 0 to high - 1, to within high / 2^32."""
+        """(B, *shape) int64, uniform over 0 to high - 1, to within high / 2^32; `high` is at most 2^31."""
         return (self.bits(*shape) * high) >> 32

@@ -4,6 +4,7 @@ A `Batch` is a dictionary of tensors whose first dimension counts the data; a `S
 "x" is the datum that is modelled. Images travel in [-1, 1]: a value v of L levels is x = 2 v / (L - 1) - 1.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,16 +35,13 @@ class Field:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(f"levels must be at least 2, not {self.levels}")
 
     @property
     def dimensions(self) -> int:
         """The count that bits/dim divides by."""
-        if self.dims is not None:
-            return self.dims
-        product = 1
-        for n in self.shape:
-            product *= n
-        return product
+        return math.prod(self.shape) if self.dims is None else self.dims
 
     @property
     def is_image(self) -> bool:

@@ -1,6 +1,8 @@
-"""The units that likelihoods and images are given in, and nothing else knows ln 2 or 127.5.
+"""The units that likelihoods and images are given in.
 
     bits/dim = nats / (D ln 2),    x = 2 v / (L - 1) - 1 for a value v of 0 .. L - 1
+
+Nothing else knows ln 2 or 127.5.
 """
 
 import math

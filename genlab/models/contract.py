@@ -1,6 +1,6 @@
 """What every generative model promises to those who train, sample and measure it.
 
-A model is built from a `Spec`, sees data as a `Batch`, and owns all of its randomness through the `Rng` that it is given.
+A model is built from a `Spec`, sees data as a `Batch`, and draws all of its randomness from the `Rng` that it is given.
 """
 
 from abc import abstractmethod

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.core.spec import Field
 from genlab.core.units import half_bin
@@ -26,7 +27,6 @@ from genlab.models.contract import Nll
 from genlab.models.diffusion.denoiser import Denoiser
 from genlab.models.diffusion.process import diffuse, normal_kl, posterior, posterior_variance, prior_kl
 from genlab.models.diffusion.schedule import Schedule, match
-from genlab.core.errors import UserError
 
 Variance = Literal["posterior", "transition"]
 
@@ -69,9 +69,8 @@ class VariationalBound:
 
         The first step's posterior variance is 0, and is replaced by the second's.
         """
-        steps = schedule.steps or 0
-        first = s * steps < 0.5
-        clipped = posterior_variance(schedule, torch.where(first, 2 / steps, t), torch.where(first, 1 / steps, s))
+        first = s == 0
+        clipped = posterior_variance(schedule, torch.where(first, 2 * t, t), torch.where(first, t, s))
         if self.variance == "posterior":
             return clipped.log()
         return torch.where(first, clipped, schedule.transition_variance(s, t)).log()
@@ -90,21 +89,20 @@ class VariationalBound:
         strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
         number = ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1) + 2
 
-        def term(i: Tensor) -> Tensor:
+        def step(i: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            """Mean and log-variance of q(x_{i-1} | x_i, x_0), and those of p(x_{i-1} | x_i), at a random x_i."""
             t, s = i.double() / steps, (i - 1).double() / steps
             x_t = diffuse(schedule, x_0, t, rng.normal_like(x_0))
-            estimate = denoise(x_t, t).x_0
-            estimate = estimate.clamp(-1, 1) if bounded else estimate
-            log_variance = match(self.log_variance(schedule, t, s), x_0.double())
-            if int(i[0]) == 1:
-                return self.reconstruction(x_0, estimate, log_variance, field).flatten(1).sum(1)
-            mean, variance = posterior(schedule, x_t, x_0, t, s)
-            guess, _ = posterior(schedule, x_t, estimate, t, s)
-            true = match(variance.log(), x_0.double())
-            return normal_kl(mean.double(), true, guess.double(), log_variance).flatten(1).sum(1)
+            guess = denoise(x_t, t).x_0
+            true_mean, true_variance = posterior(schedule, x_t, x_0, t, s)
+            mean, _ = posterior(schedule, x_t, guess.clamp(-1, 1) if bounded else guess, t, s)
+            true, own = (match(v, x_0.double()) for v in (true_variance.log(), self.log_variance(schedule, t, s)))
+            return true_mean.double(), true, mean.double(), own
 
-        l_0 = term(torch.ones(len(x_0), dtype=torch.long, device=x_0.device))
-        between = torch.stack([term(number[:, j]) for j in range(k)], dim=1) * (count / k)
+        _, _, mean, log_variance = step(torch.ones(len(x_0), dtype=torch.long, device=x_0.device))
+        l_0 = self.reconstruction(x_0, mean, log_variance, field).flatten(1).sum(1)
+        kl = [normal_kl(*step(number[:, j])).flatten(1).sum(1) for j in range(k)]
+        between = torch.stack(kl, dim=1) * (count / k)
         l_end = prior_kl(schedule, x_0)
         terms = {"L_T": l_end, "L_1..T-1": between.sum(1), "L_0": l_0}
         if self.t == "all":

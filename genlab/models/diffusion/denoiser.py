@@ -20,14 +20,3 @@ class Denoised(NamedTuple):
 
 Denoiser = Callable[[Tensor, Tensor], Denoised]
 """(x_t (B, *), t () or (B,)) -> Denoised. Guidance wraps one and is one."""
-
-
-class Counted:
-    """A denoiser that counts its calls: NFE, the number of function evaluations."""
-
-    def __init__(self, denoise: Denoiser) -> None:
-        self.denoise, self.calls = denoise, 0
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
-        self.calls += 1
-        return self.denoise(x_t, t)

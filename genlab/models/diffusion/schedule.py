@@ -12,7 +12,9 @@ The last form of v is the one to compute: the difference loses half its digits w
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ def match(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.to(x).reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim()))
 
 
-class Schedule(nn.Module):
+class Schedule(nn.Module, ABC):
     """Signal and noise levels over time, in double precision.
 
     Attributes:
@@ -69,6 +71,13 @@ class Table(Schedule):
         log_alpha = torch.cat([beta.new_zeros(1), 0.5 * torch.log1p(-beta).cumsum(0)])
         self.register_buffer("log_alpha", log_alpha, persistent=False)
         self.steps = len(beta)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves with the model to its device, and stays in double precision when the model is cast."""
+        exact = self.log_alpha
+        super()._apply(fn, recurse)
+        self.log_alpha = exact.to(self.log_alpha.device)
+        return self
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         steps = len(self.log_alpha) - 1

@@ -6,7 +6,7 @@ References:
     Denoising Diffusion Probabilistic Models (Ho et al., 2020), eq. 14.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from genlab.core.rng import Rng
 from genlab.models.diffusion.schedule import Schedule
 
 
-class Weighting(nn.Module):
+class Weighting(nn.Module, ABC):
     """w(t), the weight of a squared error of eps."""
 
     @abstractmethod

@@ -5,14 +5,15 @@ All that changes while sampling stands in the `State`, so one sampler object ser
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
 from genlab.core.rng import Rng
 from genlab.models.contract import Watch
 from genlab.models.diffusion.denoiser import Denoised, Denoiser
-from genlab.models.diffusion.schedule import Schedule
 from genlab.models.diffusion.samplers.spacing import Spacing, spaced_times
+from genlab.models.diffusion.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,8 @@ class Sampler(ABC):
         state, rng = State(x_1), rng.stage("sampler")
         if watch is not None:
             watch(0.0, state.x)
-        for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        for i, (t, s) in enumerate(pairwise(times)):
             state = self.step(schedule, denoise, state, t, s, rng)
             if watch is not None:
                 watch((i + 1) / (len(times) - 1), state.x)
         return state.x
-

@@ -4,11 +4,13 @@
     quadratic  tau_i = floor((i sqrt(0.8 T) / (S - 1))^2) + 1
 
 Quadratic spacing can repeat a step among the first, short ones: it is taken once, so there are fewer than S steps then.
+As published, the noise is then taken for x at the time 0.8.
 
 References:
     Denoising Diffusion Implicit Models (Song et al., 2021), appendix D.2.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -26,7 +28,13 @@ def _uniform(steps: int, total: int) -> Tensor:
 
 
 def _quadratic(steps: int, total: int) -> Tensor:
-    return (torch.linspace(0, (0.8 * total) ** 0.5, steps, dtype=torch.float64) ** 2).long().unique()
+    if steps == 1:
+        raise UserError("sampler.steps=1: quadratic spacing has two ends; choose at least 2, or spacing=uniform")
+    last = math.sqrt(0.8 * total)
+    # Rounded as numpy.linspace rounds, on which floor depends where a square is nearly whole.
+    roots = torch.arange(steps, dtype=torch.float64) * (last / (steps - 1))
+    roots[-1] = last
+    return (roots**2).long().unique()
 
 
 SPACINGS: dict[Spacing, Callable[[int, int], Tensor]] = {"uniform": _uniform, "quadratic": _quadratic}
