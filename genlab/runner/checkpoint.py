@@ -224,6 +224,11 @@ def resolve(ckpt: str | Path | None, outputs: str | Path = "outputs") -> Path:
     raise MissingError(f"{ckpt}: there is no such file or folder{near}")
 
 
+def run_of(checkpoint: Path) -> Path:
+    """The run folder of a checkpoint file; its own folder where it lies alone."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
 def runs(outputs: str | Path = "outputs") -> list[Path]:
     """Run folders that hold a checkpoint, a sweep's numbered ones included."""
     found = [path for depth in range(1, DEPTH + 1) for path in Path(outputs).glob("*/" * depth + "checkpoints/*.ckpt")]

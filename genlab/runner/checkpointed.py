@@ -12,7 +12,7 @@ from genlab.core.rng import MASK
 from genlab.metrics.record import How
 from genlab.models.contract import Model
 from genlab.runner.build import build
-from genlab.runner.checkpoint import Checkpoint, load_model, resolve
+from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
 
 
 @dataclass
@@ -34,8 +34,7 @@ class Trained:
     @property
     def run(self) -> Path:
         """The run's folder, or the checkpoint's own where it lies alone."""
-        folder = self.checkpoint.path.parent
-        return folder.parent if folder.name == "checkpoints" else folder
+        return run_of(self.checkpoint.path)
 
     def part(self, name: str) -> Any:
         """The sampler or the estimator, None where the model needs none."""

@@ -58,7 +58,19 @@ def prepare(command: str, arguments: list[str]) -> list[str]:
         else:
             overrides.append(argument)
     sweep = "-m" in flags or "--multirun" in flags
-    return flags + [_prepared(command, override, sweep) for override in overrides]
+    return flags + [_prepared(command, override, sweep) for override in overrides] + _continued(overrides, sweep)
+
+
+def _continued(overrides: list[str], sweep: bool) -> list[str]:
+    """Hydra's folder of a run that is continued: its own, so that no other is made."""
+    named = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume" and value != "null"]
+    if not named:
+        return []
+    if sweep:
+        raise UserError("resume: one run is continued at a time; leave -m out")
+    from genlab.runner.checkpoint import resolve, run_of
+
+    return [f"hydra.run.dir={_quoted(str(run_of(resolve(named[0].strip(chr(39) + chr(34))))))}"]
 
 
 def _prepared(command: str, override: str, sweep: bool) -> str:

@@ -22,7 +22,7 @@ from genlab.models.contract import Model
 from genlab.runner.build import build
 from genlab.runner.callbacks.reporting import Previewing, Reporting, Validating
 from genlab.runner.callbacks.saving import Saving
-from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of
+from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of, run_of
 from genlab.runner.checkpoint_io import AtomicCheckpointIO
 from genlab.runner.compose import apply_overrides, run_folder, task_overrides, training_config
 from genlab.runner.files import replacing
@@ -43,8 +43,8 @@ def train(composed: DictConfig) -> None:
     if composed.resume is not None:
         checkpoint = load_checkpoint(composed.resume)
         config = apply_overrides(checkpoint.config, composed, task_overrides())
-        run = checkpoint.path.parent.parent
-        fit(config, build(config["data"], path="data"), run, checkpoint)
+        data = build(config["data"], path="data")
+        fit(config, data, run_of(checkpoint.path), checkpoint)
         return
     folder = run_folder()
     try:
@@ -126,7 +126,7 @@ def fit(config: dict[str, Any], data: DataSet, run: Path, checkpoint: Checkpoint
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=True,
+        enable_checkpointing=options["validate_every"] > 0,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, options["log_every"]),
