@@ -107,7 +107,7 @@ def extractor_for(dataset: DataSet, features: str | None, device: torch.device, 
         with bars(shown) as report:
             return classifier_features(dataset, report).to(device)
     if chosen == "inception":
-        from genlab.metrics.inception import inception_features
+        from genlab.metrics.weights import inception_features
 
         return inception_features().to(device)
     raise UserError(f"metric.features={features}: choose classifier or inception")
