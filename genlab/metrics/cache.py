@@ -6,6 +6,7 @@ is meant. Statistics are kept always, as an .npz that other tools read; features
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genlab.core.collectives import barrier, world
+from genlab.core.collectives import all_sum, barrier, world
 from genlab.core.errors import UserError
 from genlab.core.units import to_uint8
 from genlab.metrics.features import Extractor, FeatureSet, Progress, extract, fingerprint
@@ -49,13 +50,20 @@ def images_of(dataset: "DataSet", splits: "Sequence[SplitName]", batch_size: int
         offset += len(split)
 
 
-def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
-    """The cached features, or None where there are none or they are damaged."""
+def _read(file: Path, n: int, extractor: Extractor, keep: bool, how: How) -> FeatureSet | None:
+    """What is cached at `file` (without its suffix), or None where it is not, or is damaged, for any process."""
+    features, statistics = None, None
     try:
-        features = torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError, TypeError):
+        statistics = Statistics.load(f"{file}.npz")
+        features = torch.from_numpy(np.load(f"{file}.npy", allow_pickle=False)) if keep else None
+        found = statistics.count == n and (features is None or features.shape == (n, extractor.dimension))
+    except (UserError, OSError, ValueError, EOFError, TypeError):
+        found = False
+    device = next(extractor.parameters()).device
+    everywhere = int(all_sum(torch.tensor([int(found)], device=device))) == world()[1]
+    if not everywhere or statistics is None:
         return None
-    return features if features.shape == shape and features.dtype == torch.float32 else None
+    return FeatureSet(extractor.name, statistics, features, how=how)
 
 
 def reference_features(
@@ -75,19 +83,13 @@ def reference_features(
     weights = fingerprint(extractor.state_dict())
     sizes = "+".join(f"{name}{len(dataset.split(name))}" for name in splits)
     key = hashlib.sha256(repr((dataset.identity, sizes, extractor.name, weights)).encode()).hexdigest()[:12]
-    stem = cache_folder() / "features" / f"{plain(dataset.identity)}-{plain(extractor.name)}-{key}"
-    file, statistics_file = stem.with_name(f"{stem.name}.npy"), stem.with_name(f"{stem.name}.npz")
+    file = cache_folder() / "features" / f"{plain(dataset.identity)}-{plain(extractor.name)}-{key}"
     how: How = {**extractor.how, "reference": f"{dataset.identity} {'+'.join(splits)}"}
     keep = n * extractor.dimension * 4 <= FEATURE_BYTES
-
     barrier()
-    features = _read(file, (n, extractor.dimension)) if keep else None
-    try:
-        statistics = Statistics.load(statistics_file) if statistics_file.exists() else None
-    except UserError:
-        statistics = None
-    if statistics is not None and statistics.count == n and (features is not None or not keep):
-        return FeatureSet(extractor.name, statistics, features, how=how)
+    cached = _read(file, n, extractor, keep, how)
+    if cached is not None:
+        return cached
 
     rank, processes = world()
     mine = (rank + 1) * n // processes - rank * n // processes
@@ -99,11 +101,11 @@ def reference_features(
     made = extract(extractor, images_of(dataset, splits, batch_size), how, keep, report)
     if rank == 0:
         if made.features is not None:
-            with atomic_file(file) as out:
+            with atomic_file(Path(f"{file}.npy")) as out:
                 np.save(out, made.features.numpy())
-        made.statistics.save(statistics_file)
+        made.statistics.save(f"{file}.npz")
     barrier()
-    return FeatureSet(extractor.name, made.statistics, made.features, how=how)
+    return replace(made, logits=None)
 
 
 def reference_file(path: str, extractor: Extractor) -> FeatureSet:
