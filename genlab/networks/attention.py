@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genlab.core.errors import UserError
-from genlab.networks.layers import group_norm, linear, variance_scaling_
+from genlab.networks.layers import GroupNorm, linear, variance_scaling_
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
@@ -54,7 +54,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm = group_norm(channels, groups)
+        self.norm = GroupNorm(channels, groups)
         self.queries_keys_values = linear(channels, 3 * channels)
         for weight in self.queries_keys_values.weight.split(channels):
             variance_scaling_(weight)
@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm = group_norm(channels, groups)
+        self.norm = GroupNorm(channels, groups)
         self.queries = linear(channels, channels)
         self.keys_values = linear(context, 2 * channels)
         for weight in self.keys_values.weight.split(channels):

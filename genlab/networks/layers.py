@@ -57,13 +57,24 @@ def conv(inputs: int, outputs: int, kernel: int = 3, scale: float = 1.0, stride:
     return layer
 
 
-def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
-    """Group normalisation over at most so many groups: the largest number that divides the channels, four to a group.
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in the type of its input, mixed precision or not: the kernels sum in float32 anyway.
 
-    A group of one channel would undo whatever is added to each channel before it, as the embedding of time is.
+    Arguments:
+        channels: C.
+        groups: at most so many: the largest number that divides the channels and leaves four to a group. A group of one
+            channel would undo whatever is added to each channel before it, as the embedding of the noise level is.
     """
-    most = max(1, min(groups, channels // 4))
-    return nn.GroupNorm(max(g for g in range(1, most + 1) if channels % g == 0), channels, eps=1e-6)
+
+    def __init__(self, channels: int, groups: int = 32) -> None:
+        most = max(1, min(groups, channels // 4))
+        super().__init__(max(g for g in range(1, most + 1) if channels % g == 0), channels, eps=1e-6)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, *) to the same."""
+        weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+        with torch.autocast(input.device.type, enabled=False):
+            return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -85,7 +96,7 @@ class SinusoidalEmbedding(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """(B,) to (B, width)."""
-        angle = (self.scale * noise.float())[:, None] * self.frequencies
+        angle = (self.scale * noise.to(self.frequencies.dtype))[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -107,7 +118,7 @@ class FourierEmbedding(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """(B,) to (B, width)."""
-        angle = noise.float()[:, None] * self.frequencies
+        angle = noise.to(self.frequencies.dtype)[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 

@@ -35,11 +35,11 @@ from genlab.networks.layers import (
     Copy,
     Downsample,
     FourierFeatures,
+    GroupNorm,
     Mean,
     NoiseEmbedding,
     Upsample,
     conv,
-    group_norm,
     linear,
     variance_scaling_,
 )
@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
         self.modulation = 2 * outputs if scale_shift else outputs
         self.scale_shift = scale_shift
         self.gain = math.sqrt(0.5) if rescale else 1.0
-        self.norm1, self.norm2 = group_norm(inputs, groups), group_norm(outputs, groups)
+        self.norm1, self.norm2 = GroupNorm(inputs, groups), GroupNorm(outputs, groups)
         self.conv1, self.conv2 = conv(inputs, outputs), conv(outputs, outputs, scale=0)
         self.shortcut = conv(inputs, outputs, kernel=1) if inputs != outputs else nn.Identity()
         self.resample = resample or nn.Identity()
@@ -287,7 +287,7 @@ class UNet(nn.Module):
                 cells.append(cell(now + bridges.pop(), count, sides[level] in attention))
                 now = count
             self.up.append(Ascent(cells, change(count, way.up) if level > 0 else None))
-        self.norm = group_norm(now, groups)
+        self.norm = GroupNorm(now, groups)
         self.last = conv(now, shape[0] if out_channels is None else out_channels, scale=0)
 
         # One product makes the modulations of all blocks, in the order in which they stand.

@@ -14,11 +14,11 @@ from genlab.networks.layers import (
     Downsample,
     FourierEmbedding,
     FourierFeatures,
+    GroupNorm,
     Mean,
     SinusoidalEmbedding,
     Upsample,
     conv,
-    group_norm,
     linear,
 )
 
@@ -65,13 +65,21 @@ def test_scale_zero_is_zero():
 
 @pytest.mark.parametrize(("channels", "groups"), [(128, 32), (384, 32), (512, 32), (48, 12), (64, 16), (6, 1), (3, 1)])
 def test_groups_divide_the_channels_four_to_a_group(channels, groups):
-    assert group_norm(channels).num_groups == groups
+    assert GroupNorm(channels).num_groups == groups
 
 
 def test_a_norm_does_not_undo_what_is_added_to_each_channel():
     h, shift = torch.randn(2, 16, 4, 4), torch.randn(2, 16, 1, 1)
-    norm = group_norm(16)
+    norm = GroupNorm(16)
     assert (norm(h + shift) - norm(h)).abs().max() > 0.1
+
+
+def test_a_norm_keeps_the_type_of_its_input_in_mixed_precision():
+    h, norm = torch.randn(2, 16, 4, 4), GroupNorm(16)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = norm(h.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), norm(h), rtol=0.02, atol=0.02)
 
 
 def test_upsampling_is_copying_and_a_convolution():

@@ -120,6 +120,15 @@ def test_the_network_is_one_graph(name):
 
 
 @networks
+def test_mixed_precision_is_near(name):
+    network, x, noise, given = made(name)
+    exact = network(x, noise, given)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = network(x, noise, given)
+    assert (low - exact).std() < 0.05 * exact.std()
+
+
+@networks
 def test_a_network_knows_its_state(name):
     network, x, noise, given = made(name)
     other = made(name, at_start=True)[0]
