@@ -1,0 +1,215 @@
+"""One piece of work in several processes on this machine, each with a device of its own.
+
+This process starts them, waits, and takes no part: it joins no group, sets no rank, and is fit for the next job of a
+sweep whatever became of this one. Where one process fails, the others are ended, and its error is raised here.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from genlab.core.errors import Interrupted, UserError
+from genlab.runner.place import joined
+
+# A failed process takes others with it; what it says counts, if it says it within this time.
+GRACE = 2.0
+# Processes that were asked to end, and do not, are killed after this time.
+MERCY = 20.0
+
+
+def run(work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
+    """`work(*arguments)` in each of `count` new processes, which have met; returns when all are done.
+
+    Ctrl-C and SIGTERM are passed on as SIGTERM, which work may heed; a second one ends everything at once.
+
+    Raises:
+        UserError: the one that a process raised.
+        KeyboardInterrupt: the user stopped it.
+        RuntimeError: a process failed in another way; the message holds its traceback.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    payload = pickle.dumps((work, arguments))
+    threads = max(1, torch.get_num_threads() // count)
+    team = Team()
+    with team.signals_passed_on():
+        team.start([(rank, count, store.port, threads, payload) for rank in range(count)])
+        events = team.failures()
+    _judge(events, team.asked)
+
+
+def _judge(events: list["Event"], asked: int) -> None:
+    """Raise what is to be raised: what a user can mend before a bug, and what others suffered from it last."""
+    for event in events:
+        if event.kind in ("interrupted", "mistake"):
+            error = Interrupted(event.said) if event.kind == "interrupted" else UserError(event.said)
+            error.add_note(event.trace)
+            raise error
+    if asked:
+        raise KeyboardInterrupt
+    for event in events:
+        if event.kind == "killed":
+            raise UserError(event.said)
+    if events:
+        raise RuntimeError(f"{events[0].said}\n{events[0].trace}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """How a process failed.
+
+    Arguments:
+        kind: interrupted, mistake (of the user's), bug, killed (by SIGKILL), or died (in another way, saying nothing).
+        said: the message.
+        trace: the traceback, where there is one.
+    """
+
+    kind: str
+    said: str
+    trace: str = ""
+
+
+class Team:
+    """Processes that stand and fall together."""
+
+    def __init__(self) -> None:
+        self.processes: list[SpawnProcess] = []
+        self.pipes: list[Connection] = []
+        self.asked = 0
+
+    @contextmanager
+    def signals_passed_on(self) -> Iterator[None]:
+        before = {}
+        with contextlib.suppress(ValueError):  # not in the main thread, where no signal comes
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, self._pass_on)
+        try:
+            yield
+        finally:
+            for process in self.processes:
+                if process.is_alive():
+                    process.kill()
+                process.join()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self.asked += 1
+        for process in self.processes:
+            if process.is_alive():
+                process.terminate() if self.asked == 1 else process.kill()
+
+    def start(self, works: list[tuple[Any, ...]]) -> None:
+        context = multiprocessing.get_context("spawn")
+        # A terminal's Ctrl-C reaches all processes; these leave it to the one that started them.
+        with _ignored(signal.SIGINT):
+            for work in works:
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_member, args=(there, *work), name=f"genlab-{work[0]}")
+                process.start()
+                there.close()
+                self.processes.append(process)
+                self.pipes.append(here)
+
+    def failures(self) -> list[Event]:
+        """How processes failed, in the order in which they did; nothing where all is well. Waits for all to end.
+
+        After the first failure the others have a moment to say why they fail, too.
+        """
+        events: list[Event] = []
+        running = {pipe: rank for rank, pipe in enumerate(self.pipes)}
+        failed: set[int] = set()
+        deadline = math.inf
+        while running and time.monotonic() < deadline:
+            for pipe in wait(list(running), timeout=0.5):
+                assert isinstance(pipe, Connection)
+                rank = running[pipe]
+                try:
+                    events.append(pipe.recv())
+                    failed.add(rank)
+                except EOFError:
+                    del running[pipe]
+                    self.processes[rank].join()
+                    code = self.processes[rank].exitcode or 0
+                    if code and rank not in failed:
+                        events.append(self._death(rank, code))
+            if events and deadline == math.inf:
+                deadline = time.monotonic() + (MERCY if self.asked else GRACE)
+        return events
+
+    def _death(self, rank: int, code: int) -> Event:
+        who = f"process {rank} of {len(self.processes)}"
+        if code == -signal.SIGKILL:
+            return Event("killed", f"{who} was killed; is there too little memory?")
+        return Event("died", f"{who} ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}")
+
+
+@contextmanager
+def _ignored(number: int) -> Iterator[None]:
+    try:
+        before = signal.signal(number, signal.SIG_IGN)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _member(report: Connection, rank: int, count: int, port: int, threads: int, payload: bytes) -> None:
+    """The life of one process, from torchrun's words to its report."""
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        GROUP_RANK="0",
+        WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="genlab",
+        TORCHELASTIC_RESTART_COUNT="0",
+        TORCHELASTIC_USE_AGENT_STORE="True",
+    )
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    failure = None
+    try:
+        # Only now, since some modules look at the rank when they are imported.
+        work, arguments = pickle.loads(payload)
+        with joined():
+            work(*arguments)
+    except Interrupted as error:
+        failure = Event("interrupted", str(error), traceback.format_exc())
+    except UserError as error:
+        failure = Event("mistake", str(error), traceback.format_exc())
+    except BaseException as error:
+        failure = Event("bug", f"process {rank} of {count}: {type(error).__name__}", traceback.format_exc())
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    if failure is not None:
+        report.send(failure)
+        # No ends are tied up, some of which would wait for the others.
+        os._exit(1)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
