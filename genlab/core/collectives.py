@@ -1,8 +1,16 @@
-"""Sums over processes, each the identity where there is one process only."""
+"""Sums over processes, each the identity where there is one process only.
+
+Tensors may lie on any device that the processes share; whether all agree on what happens next is asked on the CPU.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def world() -> tuple[int, int]:
@@ -19,6 +27,15 @@ def all_sum(x: Tensor) -> Tensor:
     total = x.clone()
     dist.all_reduce(total)
     return total
+
+
+def all_min(x: Tensor) -> Tensor:
+    """The least x of all processes, element by element; x is left as it is."""
+    if world()[1] == 1:
+        return x
+    least = x.clone()
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return least
 
 
 def all_cat(x: Tensor) -> Tensor:
@@ -39,3 +56,35 @@ def barrier() -> None:
     """Wait until every process is here."""
     if world()[1] > 1:
         dist.barrier()
+
+
+def of_first(work: Callable[[], T]) -> T:
+    """What the first process makes, given to all; made by none but the first."""
+    if world()[1] == 1:
+        return work()
+    given = [work() if world()[0] == 0 else None]
+    dist.broadcast_object_list(given)
+    return given[0]  # type: ignore[return-value]
+
+
+class Vote:
+    """Whether any process says yes, asked in every step and answered one step later, so that no step waits for it.
+
+    Each asks as often as the others do, and all get the same answers.
+    """
+
+    def __init__(self) -> None:
+        self.asked: tuple[Tensor, dist.Work] | None = None
+
+    def any(self, yes: bool) -> bool:
+        """Whether any process said yes the time before; alone, whether this one does now."""
+        if world()[1] == 1:
+            return yes
+        answer = False
+        if self.asked is not None:
+            ballot, work = self.asked
+            work.wait()
+            answer = bool(ballot)
+        ballot = torch.tensor(int(yes))
+        self.asked = ballot, dist.all_reduce(ballot, dist.ReduceOp.MAX, async_op=True)
+        return answer

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class UserError(ValueError):
@@ -12,3 +12,7 @@ class MissingError(UserError, KeyError):
     """Something that was named is not there."""
 
     __str__ = UserError.__str__
+
+
+class Interrupted(UserError):
+    """The user stopped the program and nothing was lost; the message says how to go on."""

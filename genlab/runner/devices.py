@@ -1,8 +1,8 @@
 """What a run's processes run on: one device each, one strategy for all.
 
-    auto    one device; ddp where there are several
-    ddp     every process holds all weights, and gradients are averaged over the processes
-    fsdp    every process holds a part of all weights, see `genlab.runner.sharding`
+auto    one device; ddp where there are several
+ddp     every process holds all weights, and gradients are averaged over the processes
+fsdp    every process holds a part of all weights, see `genlab.runner.sharding`
 """
 
 import os
@@ -70,14 +70,20 @@ def count_devices(devices: Any, kind: str, option: str) -> int:
 def processes_of(trainer: dict[str, Any]) -> int:
     """How many processes on this node the trainer's options ask for, checked against what there is."""
     kind = kind_of(trainer["accelerator"])
-    count, nodes, strategy = count_devices(trainer["devices"], kind, "trainer.devices"), trainer["num_nodes"], trainer["strategy"]
+    count, nodes, strategy = (
+        count_devices(trainer["devices"], kind, "trainer.devices"),
+        trainer["num_nodes"],
+        trainer["strategy"],
+    )
     if nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: must be at least 1")
     if strategy not in STRATEGIES:
         raise UserError(f"trainer.strategy={strategy}: choose {', '.join(STRATEGIES)}")
     if strategy != "auto" and count * nodes == 1:
         single = "cpu" if kind == "cpu" else "gpu"
-        raise UserError(f"trainer.strategy={strategy} is for several devices, and there is one: choose trainer={single}")
+        raise UserError(
+            f"trainer.strategy={strategy} is for several devices, and there is one: choose trainer={single}"
+        )
     if strategy == "fsdp" and trainer["precision"] == "16-mixed":
         raise UserError("trainer.precision=16-mixed: trainer.strategy=fsdp has no scaling of losses; choose bf16-mixed")
     here = place()

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from genlab.cli import config_folder, extra_folder, fail, nearest
-from genlab.core.errors import UserError
+from genlab.core.errors import Interrupted, UserError
 from genlab.runner.schema import register
 
 # Values that are paths are quoted for Hydra, whose grammar refuses `=`, spaces and brackets in bare words.
@@ -33,10 +33,6 @@ INTERRUPTED = 130
 
 class JobFailed(Exception):
     """A job of a sweep ended with a user's mistake, which has been printed; the other jobs go on."""
-
-
-class Interrupted(UserError):
-    """The user stopped the program and nothing was lost; the message says how to go on."""
 
 
 def _quoted(value: str) -> str:

@@ -121,4 +121,3 @@ def in_turn(work: Callable[[], T]) -> T:
         return made
     barrier()
     return work()
-

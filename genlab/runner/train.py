@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from genlab import __version__
-from genlab.core.errors import UserError
+from genlab.core.errors import Interrupted, UserError
 from genlab.data.contract import DataSet
 from genlab.data.stream import Requested, Stream
 from genlab.models.contract import Model
@@ -26,7 +26,6 @@ from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, 
 from genlab.runner.checkpoint_io import AtomicCheckpointIO
 from genlab.runner.compose import apply_overrides, run_folder, task_overrides, training_config
 from genlab.runner.files import replacing
-from genlab.runner.launch import Interrupted
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
 
