@@ -14,7 +14,7 @@ class SampleMetric(Protocol):
     """A number, or a few, about samples.
 
     Attributes:
-        needs: of "features", "logits" and "nll", what it is computed from.
+        needs: of "statistics" (of features), "features", "logits" and "nll", what it is computed from.
         n: how many samples it judges; None leaves it to evaluation.
     """
 

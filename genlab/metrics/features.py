@@ -110,6 +110,8 @@ def extract(
 ) -> FeatureSet:
     """The features of all images of all processes, in the order of the processes and the same on each.
 
+    Mixed precision, where the caller has it on, does not reach the network.
+
     Arguments:
         batches: of this process, uint8 (B, C, H, W) each; it is read once and nothing of it is kept.
         how: what the images are.
@@ -122,7 +124,8 @@ def extract(
     kept: list[Tensor] = [torch.empty(0, extractor.dimension)]
     predicted: list[Tensor] = [torch.empty(0, extractor.classes)]
     for images in batches:
-        features, logits = extractor(images.to(device, non_blocking=True))
+        with torch.autocast(device.type, enabled=False):
+            features, logits = extractor(images.to(device, non_blocking=True))
         moments.add(features)
         if keep:
             kept.append(features.cpu())

@@ -42,7 +42,7 @@ class FrechetDistance:
         n: how many samples are judged; None for all that there are.
     """
 
-    needs = frozenset({"features"})
+    needs = frozenset({"statistics"})
 
     def __init__(self, n: int | None = None) -> None:
         self.n = check_count(n)

@@ -91,6 +91,17 @@ def test_features_without_keeping(digits):
     assert kept.how == {"network": "pixels", "sampler": "data"}
 
 
+def test_mixed_precision_does_not_reach_features(digits):
+    class Projected(Pixels):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+            return super().forward(images)[0] @ torch.full((4, 4), 1 / 3), None
+
+    images = list(images_of(digits, ("test",), 100))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = extract(Projected(), images)
+    assert torch.equal(mixed.features, extract(Projected(), images).features)
+
+
 def test_statistics_of_another_network_are_refused(cache, digits, tmp_path):
     made = reference_features(Pixels(), digits)
     made.statistics.save(tmp_path / "pixels.npz")
