@@ -25,7 +25,7 @@ from genlab.core.spec import Field
 from genlab.core.units import half_bin
 from genlab.models.contract import Nll
 from genlab.models.diffusion.denoiser import Denoiser
-from genlab.models.diffusion.process import diffuse, normal_kl, posterior, posterior_variance, prior_kl
+from genlab.models.diffusion.process import diffuse, normal_kl, posterior, prior_kl
 from genlab.models.diffusion.schedule import Schedule, match
 
 Variance = Literal["posterior", "transition"]
@@ -70,7 +70,7 @@ class VariationalBound:
         The first step's posterior variance is 0, and is replaced by the second's.
         """
         first = s == 0
-        clipped = posterior_variance(schedule, torch.where(first, 2 * t, t), torch.where(first, t, s))
+        clipped = posterior(schedule, torch.where(first, 2 * t, t), torch.where(first, t, s)).variance
         if self.variance == "posterior":
             return clipped.log()
         return torch.where(first, clipped, schedule.transition_variance(s, t)).log()
@@ -89,20 +89,23 @@ class VariationalBound:
         strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
         number = ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1) + 2
 
-        def step(i: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            """Mean and log-variance of q(x_{i-1} | x_i, x_0), and those of p(x_{i-1} | x_i), at a random x_i."""
-            t, s = i.double() / steps, (i - 1).double() / steps
-            x_t = diffuse(schedule, x_0, t, rng.normal_like(x_0))
-            guess = denoise(x_t, t).x_0
-            true_mean, true_variance = posterior(schedule, x_t, x_0, t, s)
-            mean, _ = posterior(schedule, x_t, guess.clamp(-1, 1) if bounded else guess, t, s)
-            true, own = (match(v, x_0.double()) for v in (true_variance.log(), self.log_variance(schedule, t, s)))
-            return true_mean.double(), true, mean.double(), own
+        t, s = number.double() / steps, (number - 1).double() / steps
+        first = torch.full((len(x_0),), 1 / steps, dtype=torch.float64, device=x_0.device)
 
-        _, _, mean, log_variance = step(torch.ones(len(x_0), dtype=torch.long, device=x_0.device))
-        l_0 = self.reconstruction(x_0, mean, log_variance, field).flatten(1).sum(1)
-        kl = [normal_kl(*step(number[:, j])).flatten(1).sum(1) for j in range(k)]
-        between = torch.stack(kl, dim=1) * (count / k)
+        def estimate(t: Tensor) -> Tensor:
+            guess = denoise(diffuse(schedule, x_0, t, rng.normal_like(x_0)), t).x_0
+            return (guess.clamp(-1, 1) if bounded else guess).double()
+
+        def kl(t: Tensor, of_x_0: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
+            """L_{i-1} at t = i / T: the two means differ by what the estimate of x_0 is off."""
+            error = match(of_x_0, x_0.double()) * (x_0.double() - estimate(t))
+            return normal_kl(error, match(log_q, error), 0 * error, match(log_p, error)).flatten(1).sum(1)
+
+        log_variance = match(self.log_variance(schedule, first, 0 * first), x_0.double())
+        l_0 = self.reconstruction(x_0, estimate(first), log_variance, field).flatten(1).sum(1)
+        q = posterior(schedule, t, s)
+        columns = (c.unbind(1) for c in (t, q.of_x_0, q.variance.log(), self.log_variance(schedule, t, s)))
+        between = torch.stack([kl(*at) for at in zip(*columns, strict=True)], dim=1) * (count / k)
         l_end = prior_kl(schedule, x_0)
         terms = {"L_T": l_end, "L_1..T-1": between.sum(1), "L_0": l_0}
         if self.t == "all":

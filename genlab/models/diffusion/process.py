@@ -9,6 +9,8 @@ References:
     Denoising Diffusion Probabilistic Models (Ho et al., 2020), eq. 4 to 8.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -21,26 +23,19 @@ def diffuse(schedule: Schedule, x_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     return match(alpha, x_0) * x_0 + match(sigma, x_0) * eps
 
 
-def posterior(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(x_s | x_t, x_0).
+class Posterior(NamedTuple):
+    """q(x_s | x_t, x_0) = N(of_x_t x_t + of_x_0 x_0, variance I), each of the shape of the times, in double."""
 
-    Arguments:
-        x_t, x_0: the noised and the clean data, (B, *).
-        t, s: the times of the two states, () or (B,), s < t.
+    of_x_t: Tensor
+    of_x_0: Tensor
+    variance: Tensor
 
-    Returns:
-        The mean, (B, *), in the precision of x_t, and the variance, of the shape of `s`, in double.
-    """
+
+def posterior(schedule: Schedule, t: Tensor, s: Tensor) -> Posterior:
+    """What the posterior is made of, for times s < t of one shape."""
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
-    v = schedule.transition_variance(s, t)
-    of_x_t = alpha_t / alpha_s * sigma_s**2 / sigma_t**2
-    of_x_0 = alpha_s * v / sigma_t**2
-    return match(of_x_t, x_t) * x_t + match(of_x_0, x_t) * x_0, posterior_variance(schedule, t, s)
-
-
-def posterior_variance(schedule: Schedule, t: Tensor, s: Tensor) -> Tensor:
-    """v sigma_s^2 / sigma_t^2, the variance of q(x_s | x_t, x_0), in double."""
-    return schedule.transition_variance(s, t) * schedule(s)[1] ** 2 / schedule(t)[1] ** 2
+    v, squared = schedule.transition_variance(s, t), sigma_t**2
+    return Posterior(alpha_t / alpha_s * sigma_s**2 / squared, alpha_s * v / squared, v * sigma_s**2 / squared)
 
 
 def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:

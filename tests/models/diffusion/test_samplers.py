@@ -218,7 +218,8 @@ def test_evaluations_are_the_calls_of_the_denoiser(choice):
 def test_a_step_of_eta_1_draws_from_the_posterior_given_the_estimate(schedule, t, s, noise):
     t, s = torch.tensor([t, s], dtype=torch.float64)
     x = torch.ones(3, 1, dtype=torch.float64)
-    mean, variance = posterior(schedule, x, denoiser_of_network(schedule)(x, t).x_0, t, s)
+    of_x_t, of_x_0, variance = posterior(schedule, t, s)
+    mean = of_x_t * x + of_x_0 * denoiser_of_network(schedule)(x, t).x_0
     if noise == "transition":
         variance = schedule.transition_variance(s, t)
     stepped = Ancestral(noise=noise).step(schedule, denoiser_of_network(schedule), State(x), t, s, Impulses()).x

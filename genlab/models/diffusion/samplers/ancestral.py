@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genlab.core.rng import Rng
 from genlab.models.diffusion.denoiser import Denoiser
-from genlab.models.diffusion.process import posterior_variance
+from genlab.models.diffusion.process import posterior
 from genlab.models.diffusion.samplers.sampler import Sampler, State
 from genlab.models.diffusion.samplers.spacing import Spacing
 from genlab.models.diffusion.schedule import Schedule, match
@@ -51,7 +51,7 @@ class Ancestral(Sampler):
         x_t = state.x
         (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)
         x_0 = denoise(x_t, t).x_0
-        variance = posterior_variance(schedule, t, s) * self.eta**2
+        variance = posterior(schedule, t, s).variance * self.eta**2
         direction = (sigma_s**2 - variance).clamp(min=0).sqrt()
         eps = (x_t - match(alpha_t, x_t) * x_0) / match(sigma_t, x_t)
         x_s = match(alpha_s, x_t) * x_0 + match(direction, x_t) * eps
