@@ -59,9 +59,7 @@ def _read(file: Path, n: int, extractor: Extractor, keep: bool, how: How) -> Fea
         found = statistics.count == n and (features is None or features.shape == (n, extractor.dimension))
     except (UserError, OSError, ValueError, EOFError, TypeError):
         found = False
-    device = next(extractor.parameters()).device
-    everywhere = int(all_sum(torch.tensor([int(found)], device=device))) == world()[1]
-    if not everywhere or statistics is None:
+    if int(all_sum(torch.tensor(int(found)))) < world()[1] or statistics is None:
         return None
     return FeatureSet(extractor.name, statistics, features, how=how)
 

@@ -91,11 +91,8 @@ class NegativeLogLikelihood:
             said = {"bound": BOUNDS[value.bound], "estimator": value.how}
             for name, nats in {"": value.nats, **value.terms}.items():
                 sums.setdefault(name, Sums()).add(nats)
-        idle = torch.tensor([not sums], dtype=torch.long)
-        if world()[1] > 1 and torch.cuda.is_available() and torch.distributed.get_backend() == "nccl":
-            idle = idle.cuda()
-        if int(all_sum(idle)):
-            raise UserError(f"NLL needs at least one batch of data for each of the {world()[1]} processes")
+        if int(all_sum(torch.tensor(int(not sums)))):
+            raise UserError(f"NLL needs at least one batch of data in every process, of which there are {world()[1]}")
 
         numbers = []
         for name, total in sums.items():
