@@ -2,22 +2,28 @@
 
 A micro-batch belongs to one turn of one player; `accumulate` micro-batches make its optimizer step. Which turn a
 micro-batch belongs to follows from its number alone, so a run can stop and go on anywhere.
+
+Several processes do what one would with a batch as many times as large: each has its part of the batch, and of the
+noise, and gradients are averaged over all of them before a step is taken. Only that of a turn's last micro-batch is
+sent; it carries those before it.
 """
 
 import copy
 import math
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from genlab.core.collectives import world
+from genlab.core.collectives import all_min, all_sum, world
 from genlab.core.rng import MASK, Rng
 from genlab.core.spec import Batch
 from genlab.models.contract import Model, Player
+from genlab.runner.sharding import full, own
 
 
 def turns_of(players: dict[str, Player]) -> list[str]:
@@ -41,7 +47,7 @@ class Average:
 
     def __init__(self, model: Model, average: Model, decay: float) -> None:
         self.decay = decay
-        self.source, self.target = list(model.parameters()), list(average.parameters())
+        self.source, self.target = ([own(p) for p in side.parameters()] for side in (model, average))
         self.copied = list(zip(average.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
@@ -108,9 +114,10 @@ class Training(LightningModule):
     def on_train_start(self) -> None:
         # Only now, since moving a module to its device gives it new buffers.
         self.average = Average(self.model, self.ema, self.ema_decay)
+        self.players = self.model.players()
         found = self.optimizers()
         every = found if isinstance(found, list) else [found]
-        self.named_optimizers = dict(zip(self.model.players(), every, strict=True))
+        self.named_optimizers = dict(zip(self.players, every, strict=True))
         for name, optimizer in self.named_optimizers.items():
             if name != self.model.counts:
                 # Lightning counts a global step for every optimizer; the steps are those of one player.
@@ -124,11 +131,13 @@ class Training(LightningModule):
         name = self.turns[(self.micro_batches // self.accumulate) % len(self.turns)]
         # Dropout draws from the global generator, whose state is thus a function of the micro-batch.
         torch.manual_seed(zlib.crc32(f"{self.seed} {rank} {self.micro_batches}".encode()))
-        player = self.model.players()[name]
+        player = self.players[name]
         others = [] if len(self.turns) == 1 else self._freeze_others(player)
         rng = Rng(self.seed & MASK, place, step=self.micro_batches).stage("train")
         losses = self.model.loss(batch, rng, name, self.global_step)
-        self.manual_backward(losses["loss"] / self.accumulate)
+        last = (self.micro_batches + 1) % self.accumulate == 0
+        with nullcontext() if last or processes == 1 else self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+            self.manual_backward(losses["loss"] / self.accumulate)
         self._record(name, losses)
         self.micro_batches += 1
         if self.boundary:
@@ -150,7 +159,7 @@ class Training(LightningModule):
             scaler.unscale_(optimizer.optimizer)
         if self.gradient_clip is not None:
             norm = nn.utils.clip_grad_norm_(player.parameters, self.gradient_clip)
-            self._note(name, "gradient_norm", norm)
+            self._note(name, "gradient_norm", full(norm))
         warm = 1.0 if self.warmup_steps == 0 else min(1.0, (self.global_step + 1) / self.warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * warm
@@ -174,16 +183,18 @@ class Training(LightningModule):
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def drain(self) -> dict[str, float]:
-        """The means of what was noted since the last call. Waits for the device."""
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        """The means over all processes of what was noted since the last call. Waits for the device."""
+        totals = all_sum(torch.stack(list(self.sums.values()))).tolist() if self.sums else []
+        means = {name: total / self.counts[name] / world()[1] for name, total in zip(self.sums, totals, strict=True)}
         self.sums, self.counts = {}, {}
         return means
 
     def bad_step(self) -> int | None:
-        """The first step whose loss was not a finite number, if there was one. Waits for the device."""
-        if self.first_bad is None or self.first_bad.isinf():
+        """The first step whose loss was not a finite number, in any process, if there was one. Waits for the device."""
+        if self.first_bad is None:
             return None
-        return int(self.first_bad)
+        first = all_min(self.first_bad)
+        return None if first.isinf() else int(first)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["genlab_config"] = self.config_text

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genlab.core.collectives import world
+from genlab.core.collectives import all_cat, world
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.core.spec import Batch
@@ -63,12 +63,23 @@ class Drawing:
     how: How = field(default_factory=dict)
 
     def __call__(self, indices: list[int] | range) -> Iterator[tuple[Tensor, Batch]]:
-        """(index (B,), samples) for the numbers given, in order."""
-        with meter("sampling", len(indices), shown=self.shown) as counted:
+        """(index (B,), samples) for the numbers given, in order.
+
+        Progress is that of all processes, of which this one is as quick as any.
+        """
+        everyone = world()[1]
+        with meter("sampling", everyone * len(indices), shown=self.shown) as counted:
             for index in cover(indices, self.batch_size):
                 samples = self.task(self.model, index.to(self.model.device), self.seed, self.sampler)
                 yield index, samples
-                counted.advance(len(index), len(index))
+                counted.advance(everyone * len(index), everyone * len(index))
+
+
+def drawn(drawing: Drawing, n: int) -> Tensor:
+    """"x" of samples 0 to n - 1, each drawn by one process and given to all."""
+    model = drawing.model
+    parts = [samples["x"] for _, samples in drawing(share(n))]
+    return all_cat(torch.cat([torch.empty(0, *model.spec["x"].shape, device=model.device), *parts]))
 
 
 def likelihood(
@@ -86,12 +97,12 @@ def likelihood(
     count = len(data) if metric.n is None else min(metric.n, len(data))
 
     def values() -> Iterator[Nll]:
-        mine = share(count)
-        with meter("likelihood", len(mine), shown=shown) as counted:
+        mine, everyone = share(count), world()[1]
+        with meter("likelihood", everyone * len(mine), shown=shown) as counted:
             for index in cover(mine, batch_size):
                 batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
                 yield model.nll(batch, Rng(seed, index.to(model.device)).stage("nll"), estimator)
-                counted.advance(len(index), len(index))
+                counted.advance(everyone * len(index), everyone * len(index))
 
     return metric.evaluate(values(), dataset.spec["x"], {"data": f"{dataset.identity} {split}", "seed": seed})
 
@@ -137,20 +148,34 @@ class bars:  # noqa: N801  (used as a function that makes a context)
 
 
 def reference(
-    extractor: Extractor, dataset: DataSet, path: str | None, batch_size: int, shown: bool = True
+    extractor: Extractor,
+    dataset: DataSet,
+    path: str | None,
+    batch_size: int,
+    keep: bool = True,
+    shown: bool = True,
 ) -> FeatureSet:
-    """What samples are compared with: the published training set (train and validation together), or a file."""
+    """What samples are compared with: the published training set (train and validation together), or a file.
+
+    Arguments:
+        keep: whether features are needed, or their statistics only.
+    """
     if path is not None:
         return reference_file(path, extractor)
     with bars(shown) as report:
         return reference_features(extractor, dataset, batch_size=batch_size, progress=report)
 
 
-def sample_features(extractor: Extractor, drawing: Drawing, n: int) -> FeatureSet:
+def sample_features(extractor: Extractor, drawing: Drawing, n: int, keep: bool = True) -> FeatureSet:
     """The features of samples 0 to n - 1, drawn straight into the network, no image being kept."""
     levels = drawing.model.spec["x"].levels
     images = (to_uint8(samples["x"], levels) for _, samples in drawing(share(n)))
-    return extract(extractor, images, drawing.how)
+    return extract(extractor, images, drawing.how, keep)
+
+
+def keeps_features(metrics: dict[str, SampleMetric], n: int) -> bool:
+    """Whether the features of n samples are wanted one by one: else their mean and covariance say all, in any number."""
+    return any(metric.needs & {"features", "logits"} or (metric.n or n) != n for metric in metrics.values())
 
 
 def judge(metrics: dict[str, SampleMetric], real: FeatureSet, fake: FeatureSet) -> list[Number]:

@@ -147,7 +147,7 @@ def fit(config: dict[str, Any], data: DataSet, run: Path, checkpoint: Checkpoint
         # Lightning warns of runs continued within an epoch; the stream's order makes that exact.
         warnings.filterwarnings("ignore", message=".*(resuming from a checkpoint|does not have many workers).*")
         trainer.fit(module, train_dataloaders=loader, ckpt_path=checkpoint.path if checkpoint else None)
-    if saving.stop_signal is not None:
+    if saving.stopped:
         raise Interrupted(f"stopped at step {saving.saved_step}; go on with: genlab train resume={run}")
     if trainer.is_global_zero:
         print(f"{run}: {trainer.global_step} steps done, {saving.last}")

@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from genlab.core.collectives import all_sum
 from genlab.core.rng import Rng
 from genlab.data.contract import DataSet
 from genlab.metrics.contract import SampleMetric
@@ -15,9 +16,21 @@ from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import Number
 from genlab.models.contract import Model
 from genlab.runner.lightning_module import Training
-from genlab.runner.measure import Drawing, extractor_for, judge, likelihood, reference, sample_features
+from genlab.runner.measure import (
+    Drawing,
+    cover,
+    drawn,
+    extractor_for,
+    judge,
+    keeps_features,
+    likelihood,
+    reference,
+    sample_features,
+    share,
+)
 from genlab.runner.pictures import mosaic, save_png, viewable
 from genlab.runner.progress import Meter
+from genlab.runner.sharding import whole
 
 GOOD = "val/"
 
@@ -118,9 +131,10 @@ class Validating(Callback):
         if not self.every or step == self.done_step or step % self.every or not pl_module.boundary:
             return
         self.done_step = step
-        numbers = self.measure(pl_module.ema)
-        row = {f"{GOOD}{number.name}": number.value for number in numbers}
-        row[f"{GOOD}loss"] = validation_loss(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
+        with whole(pl_module.ema):
+            numbers = self.measure(pl_module.ema)
+            loss = validation_loss(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
+        row = {**{f"{GOOD}{number.name}": number.value for number in numbers}, f"{GOOD}loss": loss}
         log(trainer, row)
         for name, value in row.items():
             pl_module.log(name, value, logger=False)
@@ -138,8 +152,9 @@ class Validating(Callback):
         if distances:
             extractor = extractor_for(self.dataset, None, model.device, shown=False)
             drawing = Drawing(model, self.sampler, self.seed, self.batch_size, shown=False)
-            fake = sample_features(extractor, drawing, self.n)
-            numbers += judge(distances, reference(extractor, self.dataset, None, self.batch_size, shown=False), fake)
+            keep = keeps_features(distances, self.n)
+            real = reference(extractor, self.dataset, None, self.batch_size, keep, shown=False)
+            numbers += judge(distances, real, sample_features(extractor, drawing, self.n, keep))
         return numbers
 
 
@@ -147,12 +162,12 @@ class Validating(Callback):
 def validation_loss(model: Model, dataset: DataSet, seed: int, n: int, batch_size: int) -> float:
     """The training loss of the counting player on the first n validation data, with the same noise each time."""
     data = dataset.split("validation")
-    total, count = 0.0, min(n, len(data))
-    for index in torch.arange(count).split(batch_size):
+    total, count = torch.zeros(1, dtype=torch.float64), min(n, len(data))
+    for index in cover(share(count), batch_size):
         batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
         rng = Rng(seed, index.to(model.device)).stage("validation")
         total += float(model.loss(batch, rng, model.counts, 0)["loss"]) * len(index)
-    return total / count
+    return float(all_sum(total)) / count
 
 
 class Previewing(Callback):
@@ -181,10 +196,12 @@ class Previewing(Callback):
         if not self.every or step == self.done_step or step % self.every or not pl_module.boundary:
             return
         self.done_step = step
-        if not trainer.is_global_zero or "sample" not in model.can or not viewable(model.spec["x"]):
+        if "sample" not in model.can or not viewable(model.spec["x"]):
             return
-        drawing = Drawing(model, self.sampler, self.seed, self.n, shown=False)
-        x = torch.cat([samples["x"] for _, samples in drawing(range(self.n))])
+        with whole(model):
+            x = drawn(Drawing(model, self.sampler, self.seed, self.n, shown=False), self.n)
+        if not trainer.is_global_zero:
+            return
         picture = mosaic(x, model.spec["x"])
         save_png(picture, self.folder / f"step_{step:07d}.png")
         for logger in trainer.loggers:

@@ -2,21 +2,27 @@
 
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from genlab.core.collectives import Vote
 from genlab.core.errors import UserError
 from genlab.runner.lightning_module import Training
+
+# Signals that come this close together are one: a terminal sends one to every process, and torchrun another one.
+TOGETHER = 1.0
 
 
 class Saving(Callback):
     """Writes last.ckpt every so many steps, and when training ends or is stopped.
 
     Only between optimizer steps, so that a run continued from any checkpoint is the run that was never stopped.
-    A loss that is not a finite number ends the run before anything is written over a good checkpoint.
+    A loss that is not a finite number ends the run before anything is written over a good checkpoint. Where there are
+    several processes, all stop at the same step whichever of them was asked to.
 
     Arguments:
         folder: of the checkpoints.
@@ -28,7 +34,8 @@ class Saving(Callback):
     def __init__(self, folder: Path, every: int, keep_every: int, check_every: int) -> None:
         self.folder, self.every, self.keep_every, self.check_every = folder, every, keep_every, check_every
         self.saved_step = -1
-        self.stop_signal: int | None = None
+        self.asked_at: float | None = None
+        self.stopped, self.vote = False, Vote()
         self.handlers: dict[int, Any] = {}
 
     @property
@@ -44,9 +51,12 @@ class Saving(Callback):
                 return
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_signal is not None:
-            raise KeyboardInterrupt
-        self.stop_signal = number
+        now = time.monotonic()
+        if self.asked_at is not None:
+            if now - self.asked_at > TOGETHER:
+                raise KeyboardInterrupt
+            return
+        self.asked_at = now
         print("genlab: stopping after this step; once more stops at once", file=sys.stderr)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,8 +71,8 @@ class Saving(Callback):
             return
         if self.check_every and step % self.check_every == 0:
             self._check(pl_module)
-        if self.stop_signal is not None:
-            trainer.should_stop = True
+        if self.vote.any(self.asked_at is not None):
+            trainer.should_stop = self.stopped = True
         elif step != self.saved_step and self.every and step % self.every == 0:
             self._save(trainer, pl_module)
 
