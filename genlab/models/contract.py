@@ -41,7 +41,7 @@ class Nll:
     Arguments:
         nats: (B,); of the discrete datum where its field has levels, else of its density.
         bound: "exact", "upper" (the true value is at most this in expectation) or "estimate".
-        terms: the parts that it is the sum of, each (B,), or (B, K) for K parts that are listed one by one.
+        terms: the parts that it is the sum of, each (B,); beside them, (B, K), any parts of those listed one by one.
         how: what was computed, for the one who reads the number.
     """
 
