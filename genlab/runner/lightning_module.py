@@ -207,4 +207,3 @@ class Training(LightningModule):
 
 def _nothing(*_: Any, **__: Any) -> None:
     """In the place of Lightning's count of a step."""
-

@@ -76,7 +76,7 @@ class Drawing:
 
 
 def drawn(drawing: Drawing, n: int) -> Tensor:
-    """"x" of samples 0 to n - 1, each drawn by one process and given to all."""
+    """ "x" of samples 0 to n - 1, each drawn by one process and given to all."""
     model = drawing.model
     parts = [samples["x"] for _, samples in drawing(share(n))]
     return all_cat(torch.cat([torch.empty(0, *model.spec["x"].shape, device=model.device), *parts]))
@@ -115,7 +115,7 @@ def extractor_for(dataset: DataSet, features: str | None, device: torch.device, 
     """
     chosen = features or ("classifier" if suits_classifier(dataset.spec) else "inception")
     if chosen == "classifier":
-        with bars(shown) as report:
+        with Bars(shown) as report:
             return classifier_features(dataset, report).to(device)
     if chosen == "inception":
         from genlab.metrics.weights import inception_features
@@ -124,14 +124,14 @@ def extractor_for(dataset: DataSet, features: str | None, device: torch.device, 
     raise UserError(f"metric.features={features}: choose classifier or inception")
 
 
-class bars:  # noqa: N801  (used as a function that makes a context)
+class Bars:
     """A progress callback of metrics, drawn as one bar a piece of work."""
 
     def __init__(self, shown: bool) -> None:
         self.shown = shown
         self.what, self.meter = "", None
 
-    def __enter__(self) -> "bars":
+    def __enter__(self) -> "Bars":
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -162,7 +162,7 @@ def reference(
     """
     if path is not None:
         return reference_file(path, extractor)
-    with bars(shown) as report:
+    with Bars(shown) as report:
         return reference_features(extractor, dataset, batch_size=batch_size, progress=report)
 
 
@@ -174,7 +174,7 @@ def sample_features(extractor: Extractor, drawing: Drawing, n: int, keep: bool =
 
 
 def keeps_features(metrics: dict[str, SampleMetric], n: int) -> bool:
-    """Whether the features of n samples are wanted one by one: else their mean and covariance say all, in any number."""
+    """Whether a metric wants the features of n samples one by one, and not their mean and covariance only."""
     return any(metric.needs & {"features", "logits"} or (metric.n or n) != n for metric in metrics.values())
 
 

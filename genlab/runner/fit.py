@@ -1,0 +1,222 @@
+"""One process's part in a run, from its config to its last checkpoint."""
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from genlab import __version__
+from genlab.core.collectives import world
+from genlab.core.errors import Interrupted, UserError
+from genlab.data.contract import DataSet
+from genlab.data.stream import Requested, Stream
+from genlab.models.contract import Model
+from genlab.runner.build import build
+from genlab.runner.callbacks.reporting import Previewing, Reporting, Validating
+from genlab.runner.callbacks.saving import Saving
+from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of
+from genlab.runner.checkpoint_io import AtomicCheckpointIO
+from genlab.runner.compose import metric_config
+from genlab.runner.devices import environment, kind_of, strategy_of
+from genlab.runner.files import replacing
+from genlab.runner.lightning_module import Training
+from genlab.runner.log import JsonLines
+from genlab.runner.place import in_turn
+
+PREPARING_BATCHES = 8
+
+# Lightning tells of devices, tips and limits reached; a run says what matters in lines of its own.
+logging.getLogger("lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is, as each of its processes is told.
+
+    Arguments:
+        config: resolved.
+        run: the folder, which is made.
+        checkpoint: the file to go on from; None for a new run.
+        data: where it has been built already.
+    """
+
+    config: dict[str, Any]
+    run: Path
+    checkpoint: Path | None
+    data: DataSet | None = None
+
+
+def fit(plan: Plan) -> None:
+    """Train, and leave the run's folder complete. All of the processes are called; the first of them writes."""
+    config, run, options = plan.config, plan.run, plan.config["trainer"]
+    (rank, processes), kind = world(), kind_of(options["accelerator"])
+    checkpoint = None if plan.checkpoint is None else load_checkpoint(plan.checkpoint)
+    model = seeded_model(config)
+    if checkpoint is not None:
+        load_weights(model, checkpoint.state, checkpoint.path)
+    strategy = strategy_of(options, processes, model)
+    optimizers = {name: build(config["optim"]["optimizer"], path="optim.optimizer") for name in model.players()}
+    data = plan.data or build(config["data"], path="data")
+    parts = Parts(config, data, processes)
+    split = in_turn(lambda: data.split("train"))
+    if len(split) == 0:
+        raise UserError("data: the training split is empty")
+    prepare(model, data, config, checkpoint)
+
+    text = yaml.safe_dump(config, sort_keys=False)
+    if rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        with replacing(run / "config.yaml") as file:
+            file.write(text.encode())
+    module = Training(
+        model,
+        optimizers,
+        config["seed"],
+        options["accumulate"],
+        config["optim"]["warmup_steps"],
+        config["optim"]["gradient_clip"],
+        config["optim"]["ema_decay"],
+        text,
+        __version__,
+    )
+    compile_networks(module, options)
+    saving = Saving(run / "checkpoints", options["checkpoint_every"], options["keep_every"], options["log_every"] or 50)
+    trainer = Trainer(
+        accelerator={"cuda": "gpu"}.get(kind, kind),
+        devices=options["devices"],
+        num_nodes=options["num_nodes"],
+        strategy=strategy,
+        precision=options["precision"],
+        sync_batchnorm=processes > 1 and kind == "cuda",
+        max_steps=options["max_steps"],
+        max_epochs=-1,
+        logger=[
+            TensorBoardLogger(run, name="", version="tensorboard"),
+            JsonLines(run / "metrics.jsonl", step=checkpoint.step if checkpoint else 0),
+        ],
+        callbacks=parts.callbacks(run, saving),
+        plugins=[AtomicCheckpointIO(), environment()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=options["validate_every"] > 0,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=max(1, options["log_every"]),
+    )
+    describe(model, data, plan, processes)
+    start = checkpoint.raw["genlab_progress"]["micro_batches"] if checkpoint else 0
+    loader = DataLoader(
+        Requested(split, config["seed"]),
+        batch_size=None,
+        sampler=Stream(len(split), options["batch_size"], config["seed"], start, rank, processes),
+        num_workers=options["workers"],
+        pin_memory=kind == "cuda",
+        persistent_workers=options["workers"] > 0,
+    )
+    with warnings.catch_warnings():
+        # Lightning warns of runs continued within an epoch; the stream's order makes that exact.
+        warnings.filterwarnings("ignore", message=".*(resuming from a checkpoint|does not have many workers).*")
+        trainer.fit(module, train_dataloaders=loader, ckpt_path=checkpoint.path if checkpoint else None)
+    if saving.stopped:
+        raise Interrupted(f"stopped at step {saving.saved_step}; go on with: genlab train resume={run}")
+    print(f"{run}: {trainer.global_step} steps done, {saving.last}")
+
+
+def seeded_model(config: dict[str, Any]) -> Model:
+    """The model with first weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        return model_of(config)
+
+
+def prepare(model: Model, data: DataSet, config: dict[str, Any], checkpoint: Checkpoint | None) -> None:
+    """Show a new model a few batches, as ActNorm and latent scales want."""
+    if checkpoint is not None:
+        return
+    split = data.split("train")
+    stream = Stream(len(split), config["trainer"]["batch_size"], config["seed"])
+    model.prepare(split.batch(stream.request(step).index) for step in range(PREPARING_BATCHES))
+
+
+def compile_networks(module: Training, options: dict[str, Any]) -> None:
+    """Compile, and lay out, the networks where the options say so; in place, so that their names stay."""
+    if options["channels_last"]:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if options["compile"]:
+        for network in module.model.children():
+            if any(True for _ in network.parameters()):
+                network.compile()
+
+
+def describe(model: Model, data: DataSet, plan: Plan, processes: int) -> None:
+    """One line that says what is about to happen."""
+    weights = sum(p.numel() for player in model.players().values() for p in player.parameters)
+    options = plan.config["trainer"]
+    each = f"{options['batch_size']}" + (f" on each of {processes} devices" if processes > 1 else "")
+    print(
+        f"training {plan.config['choices'].get('model', 'model')} on {data.identity}: {weights:,} weights, "
+        f"{options['max_steps']} steps of {each}, into {plan.run}",
+        file=sys.stderr,
+    )
+
+
+class Parts:
+    """The objects beside the model that a run is watched with."""
+
+    def __init__(self, config: dict[str, Any], data: DataSet, processes: int) -> None:
+        self.config, self.data, self.options, self.processes = config, data, config["trainer"], processes
+        self.sampler = build(config["sampler"], path="sampler") if config.get("sampler") else None
+        self.estimator = build(config["estimator"], path="estimator") if config.get("estimator") else None
+
+    def preview_sampler(self) -> Any:
+        """The run's sampler with few steps, where it has steps."""
+        sampler = dict(self.config.get("sampler") or {})
+        if "steps" not in sampler:
+            return self.sampler
+        asked = self.options["preview_steps"]
+        sampler["steps"] = asked if sampler["steps"] is None else min(asked, sampler["steps"])
+        return build(sampler, path="sampler")
+
+    def metrics(self) -> dict[str, Any]:
+        """What is measured while training, built from the files that `genlab eval` takes."""
+        found = {}
+        for name in self.options["validate"]:
+            found[name] = build(metric_config(name, self.options["validate_data"]), path=f"metric.{name}")
+        return found
+
+    def callbacks(self, run: Path, saving: Saving) -> list[Callback]:
+        options, seed = self.options, self.config["seed"]
+        size = options["batch_size"]
+        few = self.preview_sampler()
+        validating = Validating(
+            options["validate_every"],
+            self.data,
+            self.metrics(),
+            options["validate_data"],
+            self.estimator,
+            few,
+            seed,
+            size,
+        )
+        best = ModelCheckpoint(
+            run / "checkpoints",
+            filename="best",
+            monitor="val/loss",
+            every_n_train_steps=options["validate_every"],
+            enable_version_counter=False,
+        )
+        previews = Previewing(options["preview_every"], run / "samples", few, options["preview_n"], seed)
+        reporting = Reporting(options["log_every"], size * self.processes, options["accumulate"], options["progress"])
+        watching = [best] if options["validate_every"] else []
+        return [reporting, validating, previews, saving, *watching]
