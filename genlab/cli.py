@@ -1,11 +1,10 @@
 """`genlab <command> <overrides>`: the command line, which answers questions about itself without importing torch."""
 
-import difflib
 import os
 import sys
-from pathlib import Path
 
 from genlab import __version__
+from genlab.runner.configs import choices, config_folder, extra_folder, fail, nearest
 
 COMMANDS = {
     "train": "train a model:            genlab train model=ddpm data=digits",
@@ -28,26 +27,6 @@ LISTS = {
     "optimizers": "optim",
     "experiments": "experiment",
 }
-
-
-def config_folder() -> Path:
-    """The absolute folder of the shipped configs: in the wheel inside the package, in a checkout beside it."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"genlab's configs are missing: looked in {package}/configs and {package.parent}/configs")
-
-
-def choices(group: str, extra: Path | None = None) -> dict[str, str]:
-    """The files of a config group and the comment that each begins with, also those of the user's --config-dir."""
-    found = {}
-    for folder in filter(None, (config_folder(), extra)):
-        for path in sorted((folder / group).glob("*.yaml")):
-            with open(path, encoding="utf-8") as file:
-                first = file.readline().strip()
-            found[path.stem] = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return found
 
 
 def root_text(command: str) -> str:
@@ -84,27 +63,6 @@ def command_help(command: str) -> str:
     for group in groups_of(command):
         lines += [f"  {group}", *(f"    {name:14} {text}" for name, text in choices(group).items())]
     return "\n".join(lines)
-
-
-def nearest(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(names)}"
-
-
-def fail(message: str) -> int:
-    """One line on stderr, and the exit status of a user's mistake."""
-    print(f"genlab: {' '.join(str(message).split())}", file=sys.stderr)
-    return 2
-
-
-def extra_folder(arguments: list[str]) -> Path | None:
-    """The value of --config-dir, in either way of writing it."""
-    for i, argument in enumerate(arguments):
-        if argument in ("--config-dir", "-cd") and i + 1 < len(arguments):
-            return Path(arguments[i + 1]).expanduser().absolute()
-        if argument.startswith("--config-dir="):
-            return Path(argument.partition("=")[2]).expanduser().absolute()
-    return None
 
 
 def list_choices(arguments: list[str]) -> int:

@@ -8,12 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from genlab.cli import choices as cli_choices
-from genlab.cli import config_folder, nearest
 from genlab.core.errors import UserError
 from genlab.core.spec import spec_to_config
 from genlab.data.contract import DataSet
 from genlab.runner.build import build
+from genlab.runner.configs import choices as shipped
+from genlab.runner.configs import config_folder, nearest
 
 # What a run is built from; network, schedule and conditioner reach the model by interpolation and are part of it.
 PARTS = ("model", "data", "sampler", "estimator", "optim", "trainer", "spec", "seed")
@@ -138,7 +138,7 @@ def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: lis
 
 def metric_config(name: str, n: int) -> dict[str, Any]:
     """The shipped options of a metric, on n data or samples, for use while training."""
-    known = cli_choices("metric")
+    known = shipped("metric")
     if name not in known:
         raise UserError(f"trainer.validate: there is no metric {name}{nearest(name, list(known))}")
     file = OmegaConf.load(config_folder() / "metric" / f"{name}.yaml")

@@ -13,9 +13,10 @@ from rich.table import Table
 from genlab.core.errors import UserError
 from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import Number
-from genlab.runner.build import build
+from genlab.runner.build import build, component
 from genlab.runner.checkpointed import Trained, checked_numbers, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
+from genlab.runner.configs import choices, config_folder
 from genlab.runner.measure import (
     Drawing,
     extractor_for,
@@ -69,9 +70,6 @@ def check_abilities(trained: Trained, metrics: dict[str, Any]) -> None:
 def able(ability: str) -> list[str]:
     """The shipped models with an ability, as their classes say."""
     import yaml
-
-    from genlab.cli import choices, config_folder
-    from genlab.runner.build import component
 
     found = []
     for name in choices("model"):

@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from genlab.cli import config_folder, extra_folder, fail, nearest
 from genlab.core.errors import Interrupted, UserError
+from genlab.runner.configs import config_folder, extra_folder, fail, nearest
 from genlab.runner.schema import register
 
 # Values that are paths are quoted for Hydra, whose grammar refuses `=`, spaces and brackets in bare words.
