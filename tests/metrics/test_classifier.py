@@ -1,5 +1,7 @@
 """The classifier is trained once, well, and without anyone else noticing."""
 
+import os
+
 import pytest
 import torch
 
@@ -111,3 +113,13 @@ def test_what_it_cannot_judge_is_one_line(digits, trained, monkeypatch):
         with pytest.raises(UserError, match=message) as error:
             classifier_features(digits)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("GENLAB_DATA"), reason="needs MNIST in GENLAB_DATA")
+def test_mnist_is_classified(cache):
+    from genlab.data.mnist import MNIST
+
+    trained = classifier_features(MNIST(download=False))
+    assert trained.accuracy >= 0.99
+    assert trained.dimension == 128
