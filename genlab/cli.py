@@ -1,6 +1,5 @@
 """`genlab <command> <overrides>`: the command line, which answers questions about itself without importing torch."""
 
-import os
 import sys
 
 from genlab import __version__
@@ -95,8 +94,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if command == "list":
         return list_choices(rest)
-    # Hydra then raises what went wrong instead of printing it, and one place turns it into a line for the user.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     from genlab.runner.launch import launch
 
     return launch(command, rest)

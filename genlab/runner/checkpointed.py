@@ -1,5 +1,6 @@
 """What sampling and evaluation take from a checkpoint, with the few things that their command lines may change."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from genlab.core.errors import UserError
-from genlab.core.rng import MASK
+from genlab.data.contract import DataSet
 from genlab.metrics.record import How
 from genlab.models.contract import Model
 from genlab.runner.build import build
 from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
+from genlab.runner.fits import shown
+from genlab.runner.options import check_asked, check_seed
 
 
 @dataclass
@@ -37,8 +40,28 @@ class Trained:
         return run_of(self.checkpoint.path)
 
     def part(self, name: str) -> Any:
-        """The sampler or the estimator, None where the model needs none."""
-        return build(self.config[name], path=name) if self.config.get(name) else None
+        """The sampler or the estimator, None where the model needs none.
+
+        Raises:
+            UserError: the command line chose what this model does not take.
+        """
+        if not self.config.get(name):
+            return None
+        check_asked(self.config["model"], name, self.config[name])
+        return build(self.config[name], path=name)
+
+    def data(self) -> DataSet:
+        """The data set that it was trained on, or another of the same kind that the command line names."""
+        if not self.config.get("data"):
+            raise UserError(f"{self.checkpoint.path} names no data set: name one by data._target_")
+        data = build(self.config["data"], path="data")
+        if data.spec != self.model.spec:
+            kinds = [
+                ", ".join(f"{key} {shown(list(field.shape))}" for key, field in s.items())
+                for s in (data.spec, self.model.spec)
+            ]
+            raise UserError(f"data: {data.identity} has {kinds[0]}, and the model was trained on {kinds[1]}")
+        return data
 
     def how(self) -> How:
         """What a number about this model should say of it."""
@@ -51,15 +74,22 @@ def open_checkpoint(composed: DictConfig) -> Trained:
     device = chosen_device(composed.device)
     if composed.weights not in ("ema", "raw"):
         raise UserError(f"weights={composed.weights}: choose ema or raw")
+    if not isinstance(composed.ckpt, str | None):
+        raise UserError(f"ckpt={composed.ckpt}: name one checkpoint file or run folder")
     path = resolve(composed.ckpt)
+    if composed.ckpt is None:
+        print(f"taking the newest run, {run_of(path)}", file=sys.stderr)
     model, checkpoint = load_model(path, composed.weights, device)
     config = dict(checkpoint.config)
     for name in ("sampler", "estimator", "data"):
         changed = OmegaConf.select(composed, name)
         if changed is None:
             continue
-        changed = OmegaConf.to_container(changed, resolve=True)
-        config[name] = changed if "_target_" in changed else {**(config.get(name) or {}), **changed}
+        if not isinstance(changed, DictConfig):
+            raise UserError(f"{name}={changed}: choose one by name, or set a part of it, as {name}.option=value")
+        chosen = "_target_" in changed or not config.get(name)
+        whole = changed if chosen else OmegaConf.merge(config[name], changed)
+        config[name] = OmegaConf.to_container(whole, resolve=True)
     return Trained(model, checkpoint, config, composed.weights)
 
 
@@ -80,8 +110,7 @@ def checked_numbers(composed: DictConfig, at_least_one: tuple[str, ...]) -> None
     for name in at_least_one:
         if composed[name] < 1:
             raise UserError(f"{name}={composed[name]}: must be at least 1")
-    if not 0 <= composed.seed <= MASK:
-        raise UserError(f"seed={composed.seed}: must be at least 0 and below 2^32")
+    check_seed(composed.seed)
 
 
 def sampler_note(sampler: Any, model: Model) -> How:

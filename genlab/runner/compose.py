@@ -1,6 +1,7 @@
 """From what Hydra composed to the plain, resolved config that a run is built from and that its checkpoints carry."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from genlab.data.contract import DataSet
 from genlab.runner.build import build
 from genlab.runner.configs import choices as shipped
 from genlab.runner.configs import config_folder, nearest
+from genlab.runner.options import OPTIM
 
+# An interpolation and nothing else.
+ALONE = re.compile(r"\$\{([\w.]+)\}")
 # What a run is built from; network, schedule and conditioner reach the model by interpolation and are part of it.
 PARTS = ("model", "data", "sampler", "estimator", "optim", "trainer", "spec", "seed")
-# Read by the program itself, so not expected to show in the model.
-READ_BY_PROGRAM = ("model", "data", "sampler", "estimator", "optim", "trainer", "seed", "resume", "experiment", "hydra")
+# Read by the program itself, or checked against the class that they name, so not expected to show in the model.
+READ_BY_PROGRAM = ("model", "data", "sampler", "estimator", "trainer", "seed", "resume", "experiment", "hydra")
 
 
 def task_overrides() -> list[str]:
@@ -43,10 +47,8 @@ def plain(config: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
     """Parts of a config, resolved, as dictionaries, lists and primitives."""
     resolved = {}
     for key in keys:
-        if key not in config:
-            continue
         try:
-            value = config[key]
+            value = OmegaConf.select(config, key, throw_on_missing=True)
             resolved[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except OmegaConfBaseException as error:
             raise UserError(f"{key}: {_interpolation(error)}") from error
@@ -79,10 +81,12 @@ def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
 
 
 def _check_read(config: DictConfig, override: str) -> None:
-    """Whether the model changes when what the override sets is taken away."""
+    """Whether the model, or the optimizer, changes when what the override sets is taken away."""
     key = override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
-    root = key.split(".")[0]
-    if root in READ_BY_PROGRAM:
+    root, _, rest = key.partition(".")
+    if root == "spec":
+        raise UserError(f"{override}: the spec is what the data are, and is not set")
+    if root in READ_BY_PROGRAM or (root == "optim" and rest.partition(".")[0] in ("", *OPTIM)):
         return
     without = copy.deepcopy(config)
     with open_dict(without):
@@ -91,14 +95,22 @@ def _check_read(config: DictConfig, override: str) -> None:
         if not isinstance(node, DictConfig) or last not in node:
             return
         del node[last]
-    whole = plain(config, ("model",))
+    reader = "optim.optimizer" if root == "optim" else "model"
+    whole = plain(config, (reader,))
     try:
-        if plain(without, ("model",)) != whole:
+        if plain(without, (reader,)) != whole:
             return
     except UserError:
         return
     model = choices().get("model", "the model")
-    raise UserError(f"{override}: model={model} never reads {key}; leave it out, or choose a model that has a {root}")
+    advice = "leave it out" if root == "optim" else f"leave it out, or choose a model that has a {root}"
+    raise UserError(
+        f"{override}: {'the optimizer' if root == 'optim' else f'model={model}'} never reads {key}; {advice}"
+    )
+
+
+# Of a trainer's file, what may differ when a run goes on with another one.
+PLACE = ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "channels_last", "workers")
 
 
 def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -112,28 +124,46 @@ def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: lis
     config = copy.deepcopy(config)
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
-        if key == "resume":
+        root, _, rest = key.partition(".")
+        if root in ("resume", "hydra"):
             continue
         if key == "trainer":
             chosen: Any = OmegaConf.to_container(composed.trainer, resolve=True)
-            devices = ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "channels_last")
-            config["trainer"].update({name: chosen[name] for name in (*devices, "workers")})
+            config["trainer"].update({name: chosen[name] for name in PLACE})
             continue
-        root, _, rest = key.partition(".")
-        if root not in ("trainer", "optim") and key != "data.root":
+        if not (rest and root in ("trainer", "optim") and "_target_" not in rest) and key != "data.root":
             raise UserError(
-                f"{override}: resume continues a run as it was, and only trainer, optim and data.root may be changed; "
-                "for another model or data start a new run"
+                f"{override}: resume continues a run as it was, and only trainer, the numbers of optim and data.root "
+                "may be changed; for another model, data or optimizer start a new run"
             )
         value = OmegaConf.select(composed, key)
         node = config[root]
         *parents, last = rest.split(".")
         for parent in parents:
             node = node[parent]
+        if last not in node:
+            raise UserError(f"{override}: the run has no such option{nearest(last, [n for n in node if n[0] != '_'])}")
         node[last] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         if key == "optim.lr":
             config["optim"]["optimizer"]["lr"] = value
     return config
+
+
+def typed_names(config: DictConfig) -> dict[str, str]:
+    """From the place of a part in the config to the option that it is taken from: model.network to network."""
+    found: dict[str, str] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{path}.{key}")
+        elif alone := ALONE.fullmatch(str(node)):
+            found[path] = alone[1]
+
+    for root in ("model", "optim"):
+        if isinstance(config.get(root), DictConfig):
+            walk(OmegaConf.to_container(config[root], resolve=False), root)
+    return found
 
 
 def metric_config(name: str, n: int) -> dict[str, Any]:

@@ -1,85 +1,78 @@
 """From the words of a command line to a composed config and a task, and from what went wrong to one line.
 
-What is raised outside a task is a mistake in what was asked. Inside it only `UserError` is; anything else is a bug and
-keeps its traceback.
+What is raised outside a task is a mistake in what was asked. Inside it only `UserError` is, and a disk that is full or
+may not be written to; anything else is a bug and keeps its traceback.
 """
 
+import errno
 import os
-import re
 import sys
+import tempfile
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from genlab.core.errors import Interrupted, UserError
-from genlab.runner.configs import config_folder, extra_folder, fail, nearest
+from genlab.runner.arguments import Words, prepared, quoted, split
+from genlab.runner.compose import run_folder, task_overrides, typed_names
+from genlab.runner.configs import config_folder, extra_folder, fail
+from genlab.runner.mistakes import explain
 from genlab.runner.schema import register
 
-# Values that are paths are quoted for Hydra, whose grammar refuses `=`, spaces and brackets in bare words.
-PATHS = ("ckpt", "resume", "out", "samples", "data.root", "metric.reference", "metric.write_reference")
-# At sampling and evaluation these choices start from the checkpoint's own, so a part of them can be given alone.
-KEPT = ("sampler", "estimator", "data")
-FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
-
+OUTPUTS = Path("outputs")
 INTERRUPTED = 130
+# Of the system, when a file cannot be written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class JobFailed(Exception):
     """A job of a sweep ended with a user's mistake, which has been printed; the other jobs go on."""
 
 
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+class Stopped(KeyboardInterrupt):
+    """The user stopped a job, which has said so; with it the sweep ends."""
 
 
-def prepare(command: str, arguments: list[str]) -> list[str]:
-    """Flags first, path values quoted, and parts of what the checkpoint knows marked as additions."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument.startswith("-") and "=" not in argument.split("/")[0]:
-            flags.append(argument)
-            if argument in FLAGS_WITH_VALUE:
-                flags.append(next(rest, ""))
-        elif argument.startswith("--"):
-            flags.append(argument)
-        else:
-            overrides.append(argument)
-    sweep = "-m" in flags or "--multirun" in flags
-    return flags + [_prepared(command, override, sweep) for override in overrides] + _continued(overrides, sweep)
+def launch(command: str, arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
+    with ExitStack() as stack:
+        stack.enter_context(as_found())
+        try:
+            words = split(arguments)
+            check_config_folder(extra_folder(arguments))
+            told = prepared(command, words) + folders(command, words, stack)
+        except UserError as error:
+            return mistake(error)
+        return Launch(command, words.sweep)(told)
 
 
-def _continued(overrides: list[str], sweep: bool) -> list[str]:
-    """Hydra's folder of a run that is continued: its own, so that no other is made."""
-    named = [value for key, _, value in (o.partition("=") for o in overrides) if key == "resume" and value != "null"]
-    if not named:
-        return []
-    if sweep:
-        raise UserError("resume: one run is continued at a time; leave -m out")
-    from genlab.runner.checkpoint import resolve, run_of
-
-    return [f"hydra.run.dir={_quoted(str(run_of(resolve(named[0].strip(chr(39) + chr(34))))))}"]
-
-
-def _prepared(command: str, override: str, sweep: bool) -> str:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise UserError(f"{override}: not a command's option; write option=value")
-    name = key.lstrip("+~")
-    if name in PATHS and value and value[0] not in "'\"[" and value != "null":
-        parts = value.split(",") if sweep else [value]
-        value = ",".join(part if re.fullmatch(r"[\w./:-]+", part) else _quoted(part) for part in parts)
-    if command != "train" and key == name and name.split(".")[0] in KEPT and "." in name:
-        key = f"++{name}"
-    return f"{key}={value}"
+@contextmanager
+def as_found() -> Iterator[None]:
+    """Leave what Hydra reads and changes of this process as it was."""
+    arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    # Hydra then raises what went wrong instead of printing it, and one place turns it into a line for the user.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        with warnings.catch_warnings():
+            # Said by libraries to programmers; none of it is about what the user asked for.
+            warnings.filterwarnings("ignore", module=r"(lightning|torch|hydra|omegaconf)\b.*")
+            yield
+    finally:
+        sys.argv = arguments
+        GlobalHydra.instance().clear()
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def check_config_folder(folder: Path | None) -> None:
@@ -94,30 +87,29 @@ def check_config_folder(folder: Path | None) -> None:
             raise UserError(f"--config-dir: {relative} has the name of a shipped config; give it another name")
 
 
-def explain(error: BaseException) -> str:
-    """One line for what went wrong while the config was composed."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        options = list(error.options or [])
-        return f"{group}={name}: there is no such {group or 'config'}{nearest(name, options)}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as option=value; quote values with special characters, 'a=\"b c\"'"
-    cause = error.__cause__
-    parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
-    if isinstance(cause, OmegaConfBaseException) and isinstance(parent, DictConfig) and key is not None:
-        full = str(getattr(cause, "full_key", None) or key)
-        names = [str(name) for name in parent]
-        if str(key) not in names:
-            return f"{full}: there is no such option{nearest(str(key), names)}"
-        return f"{full}: {str(cause.msg or cause).splitlines()[0]}"
-    said = " ".join(str(error).split("\n\n")[0].split())
-    match = re.match(r"Could not override '([^']+)'. No match in the defaults list", said)
-    if match:
-        return f"{match[1]}: there is no such option"
-    return said + (f" ({str(cause).splitlines()[0]})" if cause is not None else "")
+def folders(command: str, words: Words, stack: ExitStack) -> list[str]:
+    """Where Hydra is told to make folders, beside what the configs say."""
+    resume = words.value("resume")
+    if resume is not None:
+        if words.sweep:
+            raise UserError("resume: one run is continued at a time; leave -m out")
+        if not resume:
+            raise UserError("resume is empty: name a run folder or a checkpoint file")
+        from genlab.runner.checkpoint import resolve, run_of
+
+        try:
+            checkpoint = resolve(resume)
+        except UserError as error:
+            raise UserError(f"resume={error}") from error
+        if checkpoint.parent.name == "checkpoints" and not words.names("hydra.run.dir"):
+            return [f"hydra.run.dir={quoted(str(run_of(checkpoint)))}"]
+    if words.sweep and command != "train" and not words.names("hydra.sweep.dir"):
+        # What such jobs write goes beside the run; Hydra's own record of the sweep is of no use to anyone.
+        return [f"hydra.sweep.dir={quoted(stack.enter_context(tempfile.TemporaryDirectory()))}"]
+    return []
 
 
-def _task(command: str) -> Callable[[DictConfig], None]:
+def task(command: str) -> Callable[[DictConfig], None]:
     """The command's function, imported late since some bring torch and lightning with them."""
     if command == "train":
         from genlab.runner.train import train
@@ -132,45 +124,120 @@ def _task(command: str) -> Callable[[DictConfig], None]:
     return evaluate
 
 
-def launch(command: str, arguments: list[str]) -> int:
-    """Run the command and return its exit status."""
-    # Said by libraries to programmers; none of it is about what the user asked for.
-    warnings.filterwarnings("ignore", module=r"(lightning|torch|hydra|omegaconf)\b.*")
-    register()
-    inside = False
-    statuses: list[int] = []
-    debug = os.environ.get("GENLAB_DEBUG") == "1"
+def mistake(error: BaseException, message: str | None = None) -> int:
+    """One line, with the traceback before it where the user asks for it."""
+    if os.environ.get("GENLAB_DEBUG") == "1":
+        traceback.print_exception(error)
+    return fail(str(error) if message is None else message)
 
-    def job(config: DictConfig) -> None:
-        nonlocal inside
-        inside = True
+
+class Launch:
+    """One command, of one job or of a sweep over several.
+
+    Arguments:
+        sweep: whether lines before, and after, the jobs tell them apart.
+    """
+
+    def __init__(self, command: str, sweep: bool) -> None:
+        self.command, self.sweep = command, sweep
+        self.statuses: list[int] = []
+        self.bugs: list[BaseException] = []
+        self.sweep_folder: Path | None = None
+
+    def __call__(self, told: list[str]) -> int:
+        """Compose, run, and return the exit status."""
+        register()
+        there = set(OUTPUTS.glob("*")) if OUTPUTS.exists() else None
+        sys.argv = ["genlab", *told]
         try:
-            _task(command)(config)
-        except UserError as error:
-            if debug:
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=self.command)(self.job)()
+        except JobFailed:
+            self.statuses.append(2)
+        except Stopped:
+            self.statuses.append(INTERRUPTED)
+        except KeyboardInterrupt:
+            print("genlab: interrupted", file=sys.stderr)
+            self.statuses.append(INTERRUPTED)
+        except SystemExit as error:
+            return error.code if isinstance(error.code, int) else 2
+        except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+            if error in self.bugs:
                 raise
-            statuses.append(INTERRUPTED if isinstance(error, Interrupted) else fail(str(error)))
-            if isinstance(error, Interrupted):
-                print(f"genlab: {error}", file=sys.stderr)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise JobFailed(str(error)) from error
-        inside = False
+            return mistake(error, explain(error))
+        finally:
+            self.closing_line()
+            forget_sweeps(there)
+        return max(self.statuses, default=0)
 
-    try:
-        sys.argv = ["genlab", *prepare(command, arguments)]
-        check_config_folder(extra_folder(arguments))
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)()
-    except JobFailed:
-        return max(statuses, default=2)
-    except UserError as error:
-        if debug:
+    def job(self, config: DictConfig) -> None:
+        """Run the task; what the user can mend is a line, and the job of a sweep then ends alone."""
+        several = HydraConfig.get().mode == RunMode.MULTIRUN
+        if several:
+            self.opening_line()
+        try:
+            task(self.command)(config)
+            self.statuses.append(0)
+            return
+        except Interrupted as error:
+            print(f"genlab: {error}", file=sys.stderr)
+            raise Stopped from error
+        except UserError as error:
+            self.statuses.append(mistake(error, in_options_words(str(error), config)))
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                self.bugs.append(error)
+                raise
+            what = error.filename or "a file"
+            self.statuses.append(mistake(error, f"{what} could not be written: {error.strerror}"))
+        except Exception as error:
+            self.bugs.append(error)
             raise
-        return fail(str(error))
-    except KeyboardInterrupt:
-        print("genlab: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
-        if inside or debug:
-            raise
-        return fail(explain(error))
-    return max(statuses, default=0)
+        finally:
+            if self.command == "train":
+                forget_empty(run_folder())
+        if several:
+            raise JobFailed(self.statuses[-1])
+
+    def opening_line(self) -> None:
+        """Which job of the sweep begins, and where it writes."""
+        found = HydraConfig.get()
+        line = f"job {found.job.num}: {' '.join(task_overrides())}"
+        if self.command == "train":
+            self.sweep_folder = Path(found.sweep.dir)
+            line += f", into {run_folder()}"
+        print(line, file=sys.stderr, flush=True)
+
+    def closing_line(self) -> None:
+        """How many jobs of the sweep are done."""
+        if not self.sweep or not self.statuses:
+            return
+        done, count = self.statuses.count(0), len(self.statuses)
+        where = f", in {self.sweep_folder}" if self.sweep_folder is not None else ""
+        print(f"sweep: {done} of {count} jobs done{where}", file=sys.stderr)
+
+
+def forget_sweeps(there: set[Path] | None) -> None:
+    """Remove the folder of a sweep of which Hydra's own record is all that there is, and what it was made in.
+
+    Arguments:
+        there: what `outputs` held before; None where it was not there.
+    """
+    for folder in OUTPUTS.glob("*_sweep"):
+        if folder not in (there or ()) and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
+            (folder / "multirun.yaml").unlink()
+            forget_empty(folder)
+    if there is None:
+        forget_empty(OUTPUTS)
+
+
+def in_options_words(message: str, config: DictConfig) -> str:
+    """A message about model.network.width, say, as one about network.width, which is what the user can set."""
+    for place, name in typed_names(config).items():
+        message = message.replace(f"{place}.", f"{name}.").replace(f"{place}:", f"{name}:")
+    return message
+
+
+def forget_empty(folder: Path) -> None:
+    """Remove a folder that was made for a run, where nothing was written to it."""
+    with suppress(OSError):
+        folder.rmdir()

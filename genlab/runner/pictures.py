@@ -47,7 +47,8 @@ def _cloud(points: Tensor) -> Tensor:
     axes.set_ylim(-POINT_RANGE, POINT_RANGE)
     axes.set_aspect("equal")
     canvas.draw()
-    return torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(500, 500, 4)[..., :3].permute(2, 0, 1)
+    drawn = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8).view(500, 500, 4)
+    return drawn[..., :3].permute(2, 0, 1)
 
 
 def viewable(field: Field) -> bool:

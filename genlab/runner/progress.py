@@ -31,8 +31,9 @@ class Meter:
         self.bar = None
         self.shown = shown
         if shown and console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-            self.bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+            what, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+            columns = (what, BarColumn(), MofNCompleteColumn(), note, TimeElapsedColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=console)
             self.task = self.bar.add_task(description, total=total, completed=done, note="")
             self.bar.start()
 

@@ -99,9 +99,11 @@ class EvalConfig:
     data: Any = None
 
 
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "sample": SampleConfig, "eval": EvalConfig}
+"""Of each command."""
+
+
 def register() -> None:
     """Make the schemas known to Hydra, by the names that the root configs begin with."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
-    store.store(name="sample_schema", node=SampleConfig)
-    store.store(name="eval_schema", node=EvalConfig)
+    for command, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{command}_schema", node=schema)
