@@ -14,10 +14,11 @@ References:
 import torch
 
 from genlab.core.errors import UserError
+from genlab.core.rng import Rng
 from genlab.metrics.contract import check_count, check_enough
 from genlab.metrics.features import FeatureSet, provenance
-from genlab.metrics.moments import Statistics
-from genlab.metrics.record import Number
+from genlab.metrics.moments import Moments, Statistics
+from genlab.metrics.record import How, Number
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -40,12 +41,13 @@ class FrechetDistance:
 
     Arguments:
         n: how many samples are judged; None for all that there are.
+        halves: also give the distance between two random halves of the data, what perfect samples would come near to.
+        seed: of the halves.
     """
 
-    needs = frozenset({"statistics"})
-
-    def __init__(self, n: int | None = None) -> None:
-        self.n = check_count(n)
+    def __init__(self, n: int | None = None, halves: bool = False, seed: int = 0) -> None:
+        self.n, self.halves, self.seed = check_count(n), halves, seed
+        self.needs = frozenset({"features" if halves else "statistics"})
 
     def least(self, dimension: int) -> int:
         return dimension + 1
@@ -55,4 +57,19 @@ class FrechetDistance:
         if fake.n is not None:
             check_enough(self, "FID", fake.n, fake.statistics.dimension)
         value = frechet_distance(real.statistics, fake.statistics)
-        return [Number(f"fid/{fake.extractor}", value, how=provenance(real, fake))]
+        numbers = [Number(f"fid/{fake.extractor}", value, how=provenance(real, fake))]
+        return [*numbers, self.between_halves(real)] if self.halves else numbers
+
+    def between_halves(self, real: FeatureSet) -> Number:
+        """The distance between two random halves of the data."""
+        if real.features is None:
+            raise UserError("metric.fid.halves needs features of the data, not their statistics alone")
+        rng = Rng(self.seed, torch.tensor([0])).stage("halves")
+        order = rng.bits(len(real.features))[0].argsort(stable=True)
+        halves = []
+        for part in order[: len(order) // 2 * 2].chunk(2):
+            moments = Moments(real.statistics.dimension)
+            moments.add(real.features[part])
+            halves.append(moments.statistics())
+        how: How = {**real.how, "n": len(order) // 2, "reference_n": len(order) // 2, "seed": self.seed}
+        return Number(f"fid-halves/{real.extractor}", frechet_distance(*halves), how=how)

@@ -45,6 +45,18 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-10)
 
 
+def test_halves_of_the_data_are_nearer_than_other_data():
+    """Data sorted along an axis have halves that differ; the halves that are compared are drawn at random."""
+    x = REAL[REAL[:, 0].argsort()]
+    fid, halves = FrechetDistance(halves=True).evaluate(feature_set(x), feature_set(FAKE))
+    sorted_halves = frechet_distance(statistics(x[:200]), statistics(x[200:]))
+    assert halves.name == "fid-halves/test"
+    assert (halves.how["n"], halves.how["reference_n"]) == (200, 200)
+    assert 0 < halves.value < 0.5 * min(fid.value, sorted_halves)
+    with pytest.raises(UserError, match="halves needs features"):
+        FrechetDistance(halves=True).evaluate(FeatureSet("test", statistics(x)), feature_set(FAKE))
+
+
 def test_frechet_distance_is_that_of_other_programs():
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torchmetrics.image.fid import _compute_fid
