@@ -43,6 +43,11 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def run_folder_is_named() -> bool:
+    """Whether the user chose the folder of this job."""
+    return any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+
+
 def plain(config: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
     """Parts of a config, resolved, as dictionaries, lists and primitives."""
     resolved = {}

@@ -3,7 +3,6 @@
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,15 @@ from genlab.runner.callbacks.reporting import Previewing, Reporting, Validating
 from genlab.runner.callbacks.saving import Saving
 from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of
 from genlab.runner.checkpoint_io import AtomicCheckpointIO
+from genlab.runner.checkpointed import sampler_note
 from genlab.runner.compose import metric_config
-from genlab.runner.devices import environment, kind_of, strategy_of
+from genlab.runner.devices import kind_of
 from genlab.runner.files import replacing
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
 from genlab.runner.place import in_turn
+from genlab.runner.strategy import environment, strategy_of
+from genlab.runner.train import Plan
 
 PREPARING_BATCHES = 8
 
@@ -38,23 +40,6 @@ PREPARING_BATCHES = 8
 logging.getLogger("lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is, as each of its processes is told.
-
-    Arguments:
-        config: resolved.
-        run: the folder, which is made.
-        checkpoint: the file to go on from; None for a new run.
-        data: where it has been built already.
-    """
-
-    config: dict[str, Any]
-    run: Path
-    checkpoint: Path | None
-    data: DataSet | None = None
 
 
 def fit(plan: Plan) -> None:
@@ -68,17 +53,13 @@ def fit(plan: Plan) -> None:
     strategy = strategy_of(options, processes, model)
     optimizers = {name: build(config["optim"]["optimizer"], path="optim.optimizer") for name in model.players()}
     data = plan.data or build(config["data"], path="data")
-    parts = Parts(config, data, processes)
+    parts = Parts(config, data, processes, model)
     split = in_turn(lambda: data.split("train"))
     if len(split) == 0:
         raise UserError("data: the training split is empty")
     prepare(model, data, config, checkpoint)
 
     text = yaml.safe_dump(config, sort_keys=False)
-    if rank == 0:
-        run.mkdir(parents=True, exist_ok=True)
-        with replacing(run / "config.yaml") as file:
-            file.write(text.encode())
     module = Training(
         model,
         optimizers,
@@ -114,6 +95,10 @@ def fit(plan: Plan) -> None:
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, options["log_every"]),
     )
+    if rank == 0:
+        # The first that is written, when nothing is left to be found wrong.
+        with replacing(run / "config.yaml") as file:
+            file.write(text.encode())
     describe(model, data, plan, processes)
     start = checkpoint.raw["genlab_progress"]["micro_batches"] if checkpoint else 0
     loader = DataLoader(
@@ -174,19 +159,22 @@ def describe(model: Model, data: DataSet, plan: Plan, processes: int) -> None:
 class Parts:
     """The objects beside the model that a run is watched with."""
 
-    def __init__(self, config: dict[str, Any], data: DataSet, processes: int) -> None:
+    def __init__(self, config: dict[str, Any], data: DataSet, processes: int, model: Model) -> None:
         self.config, self.data, self.options, self.processes = config, data, config["trainer"], processes
         self.sampler = build(config["sampler"], path="sampler") if config.get("sampler") else None
         self.estimator = build(config["estimator"], path="estimator") if config.get("estimator") else None
+        self.few = self.preview_sampler(getattr(getattr(model, "schedule", None), "steps", None))
+        for sampler in (self.sampler, self.few):
+            # An error where the model has fewer steps than the sampler takes.
+            sampler_note(sampler, model)
 
-    def preview_sampler(self) -> Any:
-        """The run's sampler with few steps, where it has steps."""
-        sampler = dict(self.config.get("sampler") or {})
+    def preview_sampler(self, total: int | None) -> Any:
+        """The run's sampler with few steps, where it has steps, of the `total` that the model has."""
+        sampler = self.config.get("sampler") or {}
         if "steps" not in sampler:
             return self.sampler
-        asked = self.options["preview_steps"]
-        sampler["steps"] = asked if sampler["steps"] is None else min(asked, sampler["steps"])
-        return build(sampler, path="sampler")
+        steps = min(n for n in (self.options["preview_steps"], sampler["steps"], total) if n is not None)
+        return build({**sampler, "steps": steps}, path="sampler")
 
     def metrics(self) -> dict[str, Any]:
         """What is measured while training, built from the files that `genlab eval` takes."""
@@ -198,14 +186,13 @@ class Parts:
     def callbacks(self, run: Path, saving: Saving) -> list[Callback]:
         options, seed = self.options, self.config["seed"]
         size = options["batch_size"]
-        few = self.preview_sampler()
         validating = Validating(
             options["validate_every"],
             self.data,
             self.metrics(),
             options["validate_data"],
             self.estimator,
-            few,
+            self.few,
             seed,
             size,
         )
@@ -216,7 +203,7 @@ class Parts:
             every_n_train_steps=options["validate_every"],
             enable_version_counter=False,
         )
-        previews = Previewing(options["preview_every"], run / "samples", few, options["preview_n"], seed)
+        previews = Previewing(options["preview_every"], run / "samples", self.few, options["preview_n"], seed)
         reporting = Reporting(options["log_every"], size * self.processes, options["accumulate"], options["progress"])
         watching = [best] if options["validate_every"] else []
         return [reporting, validating, previews, saving, *watching]

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hydra
@@ -27,17 +27,17 @@ from genlab.core.errors import Interrupted, UserError
 from genlab.runner.arguments import Words, prepared, quoted, split
 from genlab.runner.compose import run_folder, task_overrides, typed_names
 from genlab.runner.configs import config_folder, extra_folder, fail
+from genlab.runner.folders import OUTPUTS, forget_empty, forget_sweeps
 from genlab.runner.mistakes import explain
 from genlab.runner.schema import register
 
-OUTPUTS = Path("outputs")
 INTERRUPTED = 130
 # Of the system, when a file cannot be written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class JobFailed(Exception):
-    """A job of a sweep ended with a user's mistake, which has been printed; the other jobs go on."""
+    """A job that another process does for a sweep ended with a user's mistake; the other jobs go on."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -140,6 +140,7 @@ class Launch:
 
     def __init__(self, command: str, sweep: bool) -> None:
         self.command, self.sweep = command, sweep
+        self.process = os.getpid()
         self.statuses: list[int] = []
         self.bugs: list[BaseException] = []
         self.sweep_folder: Path | None = None
@@ -152,6 +153,7 @@ class Launch:
         try:
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=self.command)(self.job)()
         except JobFailed:
+            # In another process, which has said why.
             self.statuses.append(2)
         except Stopped:
             self.statuses.append(INTERRUPTED)
@@ -171,8 +173,7 @@ class Launch:
 
     def job(self, config: DictConfig) -> None:
         """Run the task; what the user can mend is a line, and the job of a sweep then ends alone."""
-        several = HydraConfig.get().mode == RunMode.MULTIRUN
-        if several:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             self.opening_line()
         try:
             task(self.command)(config)
@@ -195,8 +196,8 @@ class Launch:
         finally:
             if self.command == "train":
                 forget_empty(run_folder())
-        if several:
-            raise JobFailed(self.statuses[-1])
+        if os.getpid() != self.process:
+            raise JobFailed
 
     def opening_line(self) -> None:
         """Which job of the sweep begins, and where it writes."""
@@ -216,28 +217,8 @@ class Launch:
         print(f"sweep: {done} of {count} jobs done{where}", file=sys.stderr)
 
 
-def forget_sweeps(there: set[Path] | None) -> None:
-    """Remove the folder of a sweep of which Hydra's own record is all that there is, and what it was made in.
-
-    Arguments:
-        there: what `outputs` held before; None where it was not there.
-    """
-    for folder in OUTPUTS.glob("*_sweep"):
-        if folder not in (there or ()) and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
-            (folder / "multirun.yaml").unlink()
-            forget_empty(folder)
-    if there is None:
-        forget_empty(OUTPUTS)
-
-
 def in_options_words(message: str, config: DictConfig) -> str:
     """A message about model.network.width, say, as one about network.width, which is what the user can set."""
     for place, name in typed_names(config).items():
         message = message.replace(f"{place}.", f"{name}.").replace(f"{place}:", f"{name}:")
     return message
-
-
-def forget_empty(folder: Path) -> None:
-    """Remove a folder that was made for a run, where nothing was written to it."""
-    with suppress(OSError):
-        folder.rmdir()

@@ -118,6 +118,10 @@ class Training(LightningModule):
         found = self.optimizers()
         every = found if isinstance(found, list) else [found]
         self.named_optimizers = dict(zip(self.players, every, strict=True))
+        for optimizer in every:
+            for group in optimizer.param_groups:
+                # A checkpoint brings the options that it was saved with; those of this run's config hold.
+                group.update(optimizer.defaults, initial_lr=optimizer.defaults["lr"])
         for name, optimizer in self.named_optimizers.items():
             if name != self.model.counts:
                 # Lightning counts a global step for every optimizer; the steps are those of one player.
