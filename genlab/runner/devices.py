@@ -9,18 +9,9 @@ import os
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from genlab.core.errors import UserError
-from genlab.models.contract import Model
-from genlab.runner.place import PATIENCE, place
-from genlab.runner.sharding import Sharded
+from genlab.runner.place import place
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 STRATEGIES = ("auto", "ddp", "fsdp")
@@ -95,30 +86,3 @@ def processes_of(trainer: dict[str, Any]) -> int:
     if here is None and nodes > 1:
         raise UserError(f"trainer.num_nodes={nodes}: give the command on every node by torchrun or srun")
     return count
-
-
-def environment() -> ClusterEnvironment:
-    """How Lightning learns which process this is. It neither starts processes nor sends jobs back to SLURM's queue."""
-    here = place()
-    if here is None:
-        return LightningEnvironment()
-    return TorchElasticEnvironment() if here.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
-
-
-def strategy_of(trainer: dict[str, Any], processes: int, model: Model) -> Strategy | str:
-    """The strategy for this model.
-
-    Where several players take turns, a turn's backward pass reaches the weights of one of them (the others are frozen
-    meanwhile); the reduction must then look which ones it reached. Buffers are not copied from process to process:
-    what a model keeps in them it sums over all processes itself, by `genlab.core.collectives`.
-    """
-    if processes == 1:
-        return "auto"
-    several = len(model.players()) > 1
-    if trainer["strategy"] == "fsdp":
-        if several:
-            raise UserError("trainer.strategy=fsdp: models whose players take turns need trainer=ddp")
-        return Sharded(timeout=PATIENCE)
-    return DDPStrategy(
-        find_unused_parameters=several, broadcast_buffers=False, gradient_as_bucket_view=True, timeout=PATIENCE
-    )
