@@ -87,8 +87,8 @@ class VariationalBound:
         rng = rng.stage("bound")
         offset = rng.uniform(k, dtype=torch.float64) if k < count else x_0.new_zeros(len(x_0), k, dtype=torch.float64)
         strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
+        # A whole number must not be floored to the one below where rounding leaves it short.
         number = ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1) + 2
-
         t, s = number.double() / steps, (number - 1).double() / steps
         first = torch.full((len(x_0),), 1 / steps, dtype=torch.float64, device=x_0.device)
 

@@ -83,7 +83,7 @@ class Table(Schedule):
         steps = len(self.log_alpha) - 1
         position = t.double() * steps
         i = position.long().clamp(max=steps - 1)
-        log_alpha = torch.lerp(self.log_alpha[i], self.log_alpha[i + 1], position - i)
+        log_alpha = torch.lerp(self.log_alpha.take(i), self.log_alpha.take(i + 1), position - i)
         return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
 
 

@@ -171,6 +171,19 @@ def test_estimates_are_clipped_where_the_data_have_levels(levels):
     assert (far.sample({}, batch(2)[1], Ancestral(5))["x"] == (3 if levels is None else 1)).all()
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_all_is_computed_where_the_model_is(eta):
+    """The meta device computes nothing, and like a GPU refuses tensors of another device."""
+    with torch.device("meta"):
+        elsewhere = model(MLP((2, 3), width=8, layers=1))
+    elsewhere.to("meta")
+    rng = Rng(0, torch.arange(4, device="meta"))
+    given = {"x": torch.zeros(4, 2, 3, device="meta")}
+    assert elsewhere.loss(given, rng, "model", 0)["loss"].device.type == "meta"
+    assert elsewhere.sample({}, rng, Ancestral(2, eta=eta))["x"].shape == (4, 2, 3)
+    assert elsewhere.nll(given, rng, VariationalBound(2)).nats.shape == (4,)
+
+
 def test_what_a_model_reads_is_x_and_what_its_conditioner_reads():
     assert model(Labelled()).reads == {"x"}
     assert model(Labelled()).conditions == set()
