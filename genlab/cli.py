@@ -66,10 +66,15 @@ def command_help(command: str) -> str:
 
 def list_choices(arguments: list[str]) -> int:
     extra = extra_folder(arguments)
-    names = [a for a in arguments if a in LISTS]
-    unknown = [a for a in arguments if a not in LISTS and not a.startswith("-") and a != str(extra)]
-    if unknown or len(names) != 1:
-        return fail(f"list: name one of {', '.join(LISTS)}" + (f", not {unknown[0]}" if unknown else ""))
+    flags = [i for i, argument in enumerate(arguments) if argument.split("=")[0] in ("--config-dir", "-cd")]
+    values = [i + 1 for i in flags if "=" not in arguments[i]]
+    names = [argument for i, argument in enumerate(arguments) if i not in (*flags, *values)]
+    if len(names) != 1:
+        return fail(f"list: name one of {', '.join(LISTS)}")
+    if names[0] not in LISTS:
+        return fail(f"list: there is nothing called {names[0]}{nearest(names[0], list(LISTS))}")
+    if extra is not None and not extra.is_dir():
+        return fail(f"--config-dir: there is no folder {extra}")
     found = choices(LISTS[names[0]], extra)
     width = max(map(len, found), default=0)
     for name, text in found.items():

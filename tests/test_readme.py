@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from genlab.cli import COMMANDS, LISTS, config_folder
-from genlab.runner.launch import prepare
+from genlab.runner.arguments import prepared, split
 from genlab.runner.schema import register
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_command_lines_name_what_there_is(line: str) -> None:
     if command in ("-h", "list") or "-h" in words or "--config-dir" in words or words[0].startswith("resume="):
         return
     register()
-    overrides = [word for word in prepare(command, words) if word != "-m"]
+    overrides = [word for word in prepared(command, split(words)) if word != "-m"]
     if "-m" in words:
         overrides = [override.split(",")[0] for override in overrides]
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -16,13 +16,19 @@ def config_folder() -> Path:
 
 def choices(group: str, extra: Path | None = None) -> dict[str, str]:
     """The files of a config group and the comment that each begins with, also those of the user's --config-dir."""
-    found = {}
-    for folder in filter(None, (config_folder(), extra)):
-        for path in sorted((folder / group).glob("*.yaml")):
-            with open(path, encoding="utf-8") as file:
-                first = file.readline().strip()
-            found[path.stem] = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return found
+    folders = [folder / group for folder in (config_folder(), extra) if folder is not None]
+    return {path.stem: _first_comment(path) for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _first_comment(path: Path) -> str:
+    """What a file says of itself in its first line, Hydra's own line aside."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("#"):
+                break
+            if not line.startswith("# @package"):
+                return line.removeprefix("#").strip()
+    return ""
 
 
 def extra_folder(arguments: list[str]) -> Path | None:
