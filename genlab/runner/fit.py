@@ -30,7 +30,7 @@ from genlab.runner.devices import kind_of
 from genlab.runner.files import replacing
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
-from genlab.runner.place import in_turn
+from genlab.runner.meeting import in_turn
 from genlab.runner.strategy import environment, strategy_of
 from genlab.runner.train import Plan
 

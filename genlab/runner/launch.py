@@ -29,6 +29,7 @@ from genlab.runner.compose import run_folder, task_overrides, typed_names
 from genlab.runner.configs import config_folder, extra_folder, fail
 from genlab.runner.folders import OUTPUTS, forget_empty, forget_sweeps
 from genlab.runner.mistakes import explain
+from genlab.runner.place import leads
 from genlab.runner.schema import register
 
 INTERRUPTED = 130
@@ -89,6 +90,10 @@ def check_config_folder(folder: Path | None) -> None:
 
 def folders(command: str, words: Words, stack: ExitStack) -> list[str]:
     """Where Hydra is told to make folders, beside what the configs say."""
+    if not leads():
+        # The first process makes the folder of a run, and tells the others.
+        nowhere = quoted(stack.enter_context(tempfile.TemporaryDirectory()))
+        return [f"hydra.run.dir={nowhere}", f"hydra.sweep.dir={nowhere}"]
     resume = words.value("resume")
     if resume is not None:
         if words.sweep:
@@ -139,7 +144,7 @@ class Launch:
     """
 
     def __init__(self, command: str, sweep: bool) -> None:
-        self.command, self.sweep = command, sweep
+        self.command, self.sweep = command, sweep and leads()
         self.process = os.getpid()
         self.statuses: list[int] = []
         self.bugs: list[BaseException] = []
@@ -173,7 +178,7 @@ class Launch:
 
     def job(self, config: DictConfig) -> None:
         """Run the task; what the user can mend is a line, and the job of a sweep then ends alone."""
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and leads():
             self.opening_line()
         try:
             task(self.command)(config)

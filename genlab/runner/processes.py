@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from genlab.core.errors import Interrupted, UserError
-from genlab.runner.place import joined
+from genlab.core.errors import UserError
+from genlab.runner.meeting import joined
+from genlab.runner.place import OURS
 
 # A failed process takes others with it; what it says counts, if it says it within this time.
 GRACE = 2.0
@@ -39,9 +41,8 @@ def run(work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> No
     Ctrl-C and SIGTERM are passed on as SIGTERM, which work may heed; a second one ends everything at once.
 
     Raises:
-        UserError: the one that a process raised.
         KeyboardInterrupt: the user stopped it.
-        RuntimeError: a process failed in another way; the message holds its traceback.
+        Exception: that of a process, a UserError first, with its traceback in a note.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     payload = pickle.dumps((work, arguments))
@@ -53,35 +54,33 @@ def run(work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> No
     _judge(events, team.asked)
 
 
-def _judge(events: list["Event"], asked: int) -> None:
-    """Raise what is to be raised: what a user can mend before a bug, and what others suffered from it last."""
-    for event in events:
-        if event.kind in ("interrupted", "mistake"):
-            error = Interrupted(event.said) if event.kind == "interrupted" else UserError(event.said)
-            error.add_note(event.trace)
-            raise error
-    if asked:
-        raise KeyboardInterrupt
-    for event in events:
-        if event.kind == "killed":
-            raise UserError(event.said)
-    if events:
-        raise RuntimeError(f"{events[0].said}\n{events[0].trace}")
-
-
 @dataclass(frozen=True)
 class Event:
     """How a process failed.
 
     Arguments:
-        kind: interrupted, mistake (of the user's), bug, killed (by SIGKILL), or died (in another way, saying nothing).
-        said: the message.
-        trace: the traceback, where there is one.
+        rank: of the process.
+        error: what it raised.
+        trace: where.
     """
 
-    kind: str
-    said: str
+    rank: int
+    error: BaseException
     trace: str = ""
+
+
+class Ended(RuntimeError):
+    """A process ended and said nothing."""
+
+
+def _judge(events: list[Event], asked: int) -> None:
+    """Raise what is to be raised: what a user can mend before a bug, and what others suffered from it last."""
+    mistakes = [event for event in events if isinstance(event.error, UserError)]
+    if asked and not mistakes:
+        raise KeyboardInterrupt
+    for event in mistakes or events:
+        event.error.add_note(f"in process {event.rank}:\n{event.trace}")
+        raise event.error
 
 
 class Team:
@@ -111,8 +110,10 @@ class Team:
     def _pass_on(self, number: int, frame: object) -> None:
         self.asked += 1
         for process in self.processes:
-            if process.is_alive():
-                process.terminate() if self.asked == 1 else process.kill()
+            if self.asked == 1:
+                process.terminate()
+            else:
+                process.kill()
 
     def start(self, works: list[tuple[Any, ...]]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -147,16 +148,16 @@ class Team:
                     self.processes[rank].join()
                     code = self.processes[rank].exitcode or 0
                     if code and rank not in failed:
-                        events.append(self._death(rank, code))
+                        events.append(Event(rank, self._death(rank, code)))
             if events and deadline == math.inf:
                 deadline = time.monotonic() + (MERCY if self.asked else GRACE)
         return events
 
-    def _death(self, rank: int, code: int) -> Event:
+    def _death(self, rank: int, code: int) -> BaseException:
         who = f"process {rank} of {len(self.processes)}"
         if code == -signal.SIGKILL:
-            return Event("killed", f"{who} was killed; is there too little memory?")
-        return Event("died", f"{who} ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}")
+            return UserError(f"{who} was killed; is there too little memory?")
+        return Ended(f"{who} ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}")
 
 
 @contextmanager
@@ -182,30 +183,39 @@ def _member(report: Connection, rank: int, count: int, port: int, threads: int, 
         LOCAL_WORLD_SIZE=str(count),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="genlab",
+        TORCHELASTIC_RUN_ID=OURS,
         TORCHELASTIC_RESTART_COUNT="0",
         TORCHELASTIC_USE_AGENT_STORE="True",
     )
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    # As in the process that started this one.
+    warnings.filterwarnings("ignore", module=r"(lightning|torch)\b.*")
     failure = None
     try:
         # Only now, since some modules look at the rank when they are imported.
         work, arguments = pickle.loads(payload)
         with joined():
             work(*arguments)
-    except Interrupted as error:
-        failure = Event("interrupted", str(error), traceback.format_exc())
-    except UserError as error:
-        failure = Event("mistake", str(error), traceback.format_exc())
     except BaseException as error:
-        failure = Event("bug", f"process {rank} of {count}: {type(error).__name__}", traceback.format_exc())
+        failure = Event(rank, _sendable(error), traceback.format_exc())
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     if failure is not None:
         report.send(failure)
         # No ends are tied up, some of which would wait for the others.
         os._exit(1)
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error itself, or its name and message where it cannot be sent."""
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return Ended(f"stopped by {type(error).__name__}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _die_with_parent() -> None:

@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genlab.core.errors import UserError
 from genlab.models.contract import Model
-from genlab.runner.place import PATIENCE, place
+from genlab.runner.meeting import PATIENCE
+from genlab.runner.place import place
 from genlab.runner.sharding import Sharded
 
 
@@ -28,7 +29,7 @@ def environment() -> ClusterEnvironment:
     here = place()
     if here is None:
         return LightningEnvironment()
-    return TorchElasticEnvironment() if here.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
+    return SLURMEnvironment(auto_requeue=False) if here.by == "srun" else TorchElasticEnvironment()
 
 
 def strategy_of(trainer: dict[str, Any], processes: int, model: Model) -> Strategy | str:

@@ -14,8 +14,8 @@ from genlab.runner.checkpoint import load_checkpoint, run_of
 from genlab.runner.compose import apply_overrides, run_folder, run_folder_is_named, task_overrides, training_config
 from genlab.runner.devices import processes_of
 from genlab.runner.folders import claimed, forget_empty
+from genlab.runner.meeting import agreed, joined
 from genlab.runner.options import check_training
-from genlab.runner.place import agreed, joined
 
 
 @dataclass(frozen=True)
