@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from genlab.core.errors import UserError
+from genlab.core.files import cache_folder, replacing
 from genlab.core.spec import Field, Spec
 from genlab.data.contract import SplitName
 from genlab.data.images import SUFFIXES, Crop, Damaged, Files, Pictures, cut, header, in_threads, read, strip
-from genlab.data.root import cache, one_line
+from genlab.data.root import one_line
 
 log = logging.getLogger(__name__)
 
@@ -181,16 +182,14 @@ class ImageFolder:
 
     def _verified(self) -> dict[str, np.ndarray | None]:
         """The paths of all sound pictures, which are decoded where no earlier result stands."""
-        report = cache() / "image_folder" / f"{self.fingerprint}.json"
+        report = cache_folder() / "image_folder" / f"{self.fingerprint}.json"
         try:
             shortest, smallest, damaged = json.loads(report.read_text())
         except (OSError, ValueError):
             shortest, smallest, damaged = self._verify()
-            with suppress(OSError):
-                report.parent.mkdir(parents=True, exist_ok=True)
-                written = report.with_suffix(f".{os.getpid()}")
-                written.write_text(json.dumps([shortest, smallest, damaged]))
-                written.replace(report)
+            # A cache that cannot be written to costs the next run some time, and this one nothing.
+            with suppress(UserError), replacing(report, contested=True) as file:
+                file.write(json.dumps([shortest, smallest, damaged]).encode())
         if smallest is not None and shortest < self.side:
             raise self._too_small(smallest, shortest)
         self._name(damaged)

@@ -24,11 +24,6 @@ def where(root: str | None) -> Path:
     return Path(root or os.environ.get("GENLAB_DATA") or "~/.cache/genlab/data").expanduser()
 
 
-def cache() -> Path:
-    """The folder for what can be computed again: GENLAB_CACHE, else ~/.cache/genlab."""
-    return Path(os.environ.get("GENLAB_CACHE") or "~/.cache/genlab").expanduser()
-
-
 def below(root: str | None, name: str) -> Path:
     """The folder `name` of the data folder; root may also be that folder itself."""
     folder = where(root)

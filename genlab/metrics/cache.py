@@ -16,11 +16,11 @@ from torch import Tensor
 
 from genlab.core.collectives import all_sum, barrier, world
 from genlab.core.errors import UserError
+from genlab.core.files import cache_folder, file_name, replacing
 from genlab.core.units import to_uint8
 from genlab.metrics.features import Extractor, FeatureSet, Progress, extract, fingerprint
 from genlab.metrics.moments import Statistics
 from genlab.metrics.record import How
-from genlab.metrics.storage import atomic_file, cache_folder, plain
 
 if TYPE_CHECKING:
     from genlab.data.contract import DataSet, SplitName
@@ -70,10 +70,14 @@ def reference_features(
     splits: "Sequence[SplitName]" = PUBLISHED,
     batch_size: int = 256,
     progress: Progress | None = None,
+    keep: bool = True,
 ) -> FeatureSet:
     """The features of the splits one after the other, from the cache where they are in it.
 
     Sets that are too large for their features to be kept (`FEATURE_BYTES`) have statistics only.
+
+    Arguments:
+        keep: whether features are wanted, or their statistics only, which take no room.
     """
     n = sum(len(dataset.split(name)) for name in splits)
     if n < 2:
@@ -81,9 +85,9 @@ def reference_features(
     weights = fingerprint(extractor.state_dict())
     sizes = "+".join(f"{name}{len(dataset.split(name))}" for name in splits)
     key = hashlib.sha256(repr((dataset.identity, sizes, extractor.name, weights)).encode()).hexdigest()[:12]
-    file = cache_folder() / "features" / f"{plain(dataset.identity)}-{plain(extractor.name)}-{key}"
+    file = cache_folder() / "features" / f"{file_name(dataset.identity)}-{file_name(extractor.name)}-{key}"
     how: How = {**extractor.how, "reference": f"{dataset.identity} {'+'.join(splits)}"}
-    keep = n * extractor.dimension * 4 <= FEATURE_BYTES
+    keep = keep and n * extractor.dimension * 4 <= FEATURE_BYTES
     barrier()
     cached = _read(file, n, extractor, keep, how)
     if cached is not None:
@@ -99,7 +103,7 @@ def reference_features(
     made = extract(extractor, images_of(dataset, splits, batch_size), how, keep, report)
     if rank == 0:
         if made.features is not None:
-            with atomic_file(Path(f"{file}.npy")) as out:
+            with replacing(Path(f"{file}.npy"), contested=True) as out:
                 np.save(out, made.features.numpy())
         made.statistics.save(f"{file}.npz")
     barrier()

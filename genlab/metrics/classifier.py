@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from genlab.core.collectives import barrier, world
 from genlab.core.errors import UserError
+from genlab.core.files import cache_folder, file_name, replacing
 from genlab.core.rng import Rng
 from genlab.core.spec import Field, Spec
 from genlab.core.units import from_levels, to_uint8
 from genlab.metrics.features import Extractor, Progress, fingerprint
-from genlab.metrics.storage import atomic_file, cache_folder, plain
 
 if TYPE_CHECKING:
     from genlab.data.contract import DataSet, SplitName
@@ -206,7 +206,7 @@ def classifier_features(dataset: "DataSet", progress: Progress | None = None) ->
     dimension = 64 if max(field.shape[1:]) <= 16 else 128
     sizes = [len(dataset.split(name)) for name in ("train", "validation", "test")]
     key = hashlib.sha256(repr((VERSION, identity, field, classes, sizes)).encode()).hexdigest()[:12]
-    path = cache_folder() / "classifier" / f"{plain(identity)}-{key}.pt"
+    path = cache_folder() / "classifier" / f"{file_name(identity)}-{key}.pt"
 
     if world()[0] == 0 and _load(path, field, classes, dimension, identity) is None:
         _make(dataset, path, classes, dimension, progress)
@@ -227,5 +227,5 @@ def _make(dataset: "DataSet", path: Path, classes: int, dimension: int, progress
         _train(network, images.clone(), labels.clone(), f"classifier of {dataset.identity}", progress)
     tested = len(dataset.split("test")) > 0
     accuracy = _accuracy(network, *_labelled(dataset, ("test",))) if tested else None
-    with atomic_file(path) as file:
+    with replacing(path, contested=True) as file:
         torch.save({"state": network.state_dict(), "accuracy": accuracy, "version": VERSION}, file)

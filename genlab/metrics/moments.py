@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genlab.core.collectives import all_sum
 from genlab.core.errors import UserError
-from genlab.metrics.storage import atomic_file
+from genlab.core.files import replacing
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Statistics:
     def save(self, path: str | PathLike[str]) -> None:
         """An .npz file with `mu`, `sigma` and, where it is known, `n`, whole or not at all."""
         mean, covariance = self.mean.numpy(), self.covariance.numpy()
-        with atomic_file(Path(fspath(path))) as file:
+        with replacing(Path(fspath(path)), contested=True) as file:
             if self.count is None:
                 np.savez(file, mu=mean, sigma=covariance)
             else:

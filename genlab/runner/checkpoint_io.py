@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from genlab.core.files import replacing
 from genlab.runner.checkpoint import read
-from genlab.runner.files import replacing
 
 
 class AtomicCheckpointIO(CheckpointIO):

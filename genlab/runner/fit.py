@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from genlab import __version__
 from genlab.core.collectives import world
 from genlab.core.errors import Interrupted, UserError
+from genlab.core.files import replacing
 from genlab.data.contract import DataSet
 from genlab.data.stream import Requested, Stream
 from genlab.models.contract import Model
@@ -27,7 +28,6 @@ from genlab.runner.checkpoint_io import AtomicCheckpointIO
 from genlab.runner.checkpointed import sampler_note
 from genlab.runner.compose import metric_config
 from genlab.runner.devices import kind_of
-from genlab.runner.files import replacing
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
 from genlab.runner.meeting import in_turn

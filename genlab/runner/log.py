@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from genlab.runner.files import replacing
+from genlab.core.files import replacing
 
 
 class JsonLines(Logger):

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from genlab.core.files import replacing
 from genlab.core.spec import Field
 from genlab.core.units import to_uint8
-from genlab.runner.files import replacing
 
 # A grid of small images is enlarged until it has about this many pixels a side.
 GRID_SIDE = 512

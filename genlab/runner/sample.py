@@ -1,33 +1,39 @@
 """`genlab sample`: samples as files, with a record of how they were drawn.
 
 Sample i depends on the checkpoint, the options, the seed and i alone, so a stopped command that is given again draws
-only what is missing.
+only what is missing, on as many devices and in batches as large as it is told then.
 """
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from genlab import __version__
-from genlab.core.errors import UserError
-from genlab.core.spec import Batch, Field
+from genlab.core.collectives import barrier, world
+from genlab.core.errors import Interrupted, UserError
+from genlab.core.files import replacing
+from genlab.metrics.features import fingerprint
+from genlab.runner import processes
 from genlab.runner.build import build
 from genlab.runner.checkpointed import Trained, checked_numbers, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
-from genlab.runner.files import replacing
+from genlab.runner.devices import processes_asked
+from genlab.runner.forms import Form, Pngs, Shards
 from genlab.runner.measure import Drawing
-from genlab.runner.pictures import mosaic, pixels, save_gif, save_png, viewable
+from genlab.runner.meeting import agreed, joined
+from genlab.runner.pictures import mosaic, save_gif, save_png, viewable
 
-SHARD = 1024
 GRID = 64
 FRAMES = 40
 RECORD = "samples.json"
+# Of the record, what does not decide the samples: the weights do, wherever they lie.
+ASIDE = ("checkpoint", "complete")
 
 
 def sample(composed: DictConfig) -> None:
@@ -35,38 +41,78 @@ def sample(composed: DictConfig) -> None:
     checked_numbers(composed, ("n", "batch_size"))
     if composed.format not in ("png", "npz"):
         raise UserError(f"format={composed.format}: choose png or npz")
-    trained = open_checkpoint(composed)
-    model, sampler = trained.model, trained.part("sampler")
+    with joined():
+        count = processes_asked(composed.devices, composed.device)
+        apart = count > 1 and world()[1] == 1
+        work = opened(composed, device="cpu" if apart else composed.device)
+        folder = agreed(lambda: output_folder(work.trained, composed, work.record))
+        form = work.form(folder)
+        if not form.missing() and complete(folder):
+            print(f"{folder}: all {composed.n} samples are there; nothing is left to draw")
+            return
+        try:
+            if world()[0] == 0:
+                begin(folder, form, work.record)
+            barrier()
+            if apart:
+                composed.ckpt = str(work.trained.checkpoint.path)
+                processes.run(draw, (composed, folder, work.record), count)
+            else:
+                form.draw(work.drawing)
+            barrier()
+            if world()[0] == 0:
+                finish(form, work, composed)
+        except KeyboardInterrupt:
+            done = form.done()
+            raise Interrupted(f"stopped: {done} of {composed.n} samples are in {folder}; the same command goes on") from None
+
+
+def draw(composed: DictConfig, folder: Path, record: dict[str, Any]) -> None:
+    """One process's part of the samples that are missing."""
+    work = opened(composed, composed.device)
+    differing = difference(record, work.record)
+    if differing:
+        raise UserError(f"{work.trained.checkpoint.path} was written over meanwhile ({differing}); give the command again")
+    form = work.form(folder)
+    barrier()
+    form.draw(work.drawing)
+
+
+@dataclass
+class Work:
+    """What draws, and the record of what decides the samples."""
+
+    trained: Trained
+    drawing: Drawing
+    record: dict[str, Any]
+
+    def form(self, folder: Path) -> Form:
+        field = self.trained.model.spec["x"]
+        kind = Pngs if self.record["format"] == "png" and field.is_image else Shards
+        return kind(folder, field, self.record["n"])
+
+
+def opened(composed: DictConfig, device: str) -> Work:
+    """The checkpoint, and how the command line asks for samples of it."""
+    trained = open_checkpoint(composed, device)
+    sampler = trained.part("sampler")
     task = build(plain(composed, ("task",))["task"], path="task")
-    lacking = task.needs - model.can
+    lacking = task.needs - trained.model.can
     if lacking:
-        raise UserError(f"task: {type(model).__name__} cannot {', '.join(sorted(lacking))}")
-    record = recorded(trained, sampler, composed)
-    task.conditions(model, torch.arange(1))
-    folder = output_folder(trained, composed, record)
-    drawing = Drawing(model, sampler, composed.seed, composed.batch_size, task)
-    field = model.spec["x"]
-    form: Form = Pngs(folder, field) if composed.format == "png" and field.is_image else Shards(folder, field, composed.n)
-    save_record(folder, {**record, "complete": False})
-    missing = form.missing(composed.n)
-    if len(missing) < composed.n:
-        print(f"{folder}: {composed.n - len(missing)} samples are there already", file=sys.stderr)
-    for index, samples in form.pieces(drawing, missing):
-        form.write(index, samples)
-    seen = form.read(min(GRID, composed.n))
-    if viewable(field):
-        save_png(mosaic(seen, field), folder / "grid.png")
-    if composed.gif:
-        save_gif(path_frames(drawing, min(GRID, composed.n)), folder / "path.gif")
-    save_record(folder, {**record, "complete": True})
-    print(folder / "grid.png" if viewable(field) else folder)
+        raise UserError(f"task: {type(trained.model).__name__} cannot {', '.join(sorted(lacking))}")
+    if composed.gif and not viewable(trained.model.spec["x"]):
+        raise UserError("gif=true: there is no picture of such data")
+    task.conditions(trained.model, torch.arange(1))
+    drawing = Drawing(trained.model, sampler, composed.seed, composed.batch_size, task)
+    return Work(trained, drawing, recorded(trained, sampler, composed))
 
 
 def recorded(trained: Trained, sampler: Any, composed: DictConfig) -> dict[str, Any]:
-    """What decides the samples, in the order of importance."""
-    return {
+    """What decides the samples, in the order of importance, as JSON has it."""
+    record = {
         "checkpoint": str(trained.checkpoint.path),
         **trained.how(),
+        "fingerprint": fingerprint(trained.model.state_dict()),
         **sampler_note(sampler, trained.model),
         "sampler_options": trained.config.get("sampler"),
         "task": plain(composed, ("task",))["task"],
@@ -76,6 +122,26 @@ def recorded(trained: Trained, sampler: Any, composed: DictConfig) -> dict[str, 
         "format": composed.format,
         "genlab": __version__,
     }
+    return json.loads(json.dumps(record))
+
+
+def begin(folder: Path, form: Form, record: dict[str, Any]) -> None:
+    """Say whose folder this is before anything is drawn into it."""
+    save_record(folder, {**record, "complete": False})
+    there = form.done()
+    if there:
+        print(f"{folder}: {there} samples are there already", file=sys.stderr)
+
+
+def finish(form: Form, work: Work, composed: DictConfig) -> None:
+    """A grid of the first samples, an animation where one is asked for, and the record that all is there."""
+    field, first = form.field, min(GRID, form.n)
+    if viewable(field):
+        save_png(mosaic(form.read(first), field), form.folder / "grid.png")
+    if composed.gif:
+        save_gif(path_frames(work.drawing, first), form.folder / "path.gif")
+    save_record(form.folder, {**work.record, "complete": True})
+    print(form.folder / "grid.png" if viewable(field) else form.folder)
 
 
 def save_record(folder: Path, record: dict[str, Any]) -> None:
@@ -83,131 +149,60 @@ def save_record(folder: Path, record: dict[str, Any]) -> None:
         file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a folder says of the samples in it; None where it says nothing that can be read."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def complete(folder: Path) -> bool:
+    return bool((read_record(folder) or {}).get("complete"))
+
+
+def difference(record: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """The first thing that decides samples and differs; None where both are of the same samples."""
+    for key in [*record, *other]:
+        if key not in ASIDE and record.get(key) != other.get(key):
+            return f"{key} {record.get(key)}, not {other.get(key)}"
+    return None
+
+
 def output_folder(trained: Trained, composed: DictConfig, record: dict[str, Any]) -> Path:
-    """A new folder, or that of the same command which was stopped before it was done.
+    """A new folder, or that of the same command which was stopped before it was done, or which is named again.
 
     Raises:
-        UserError: `out` holds the samples of another command.
+        UserError: `out` holds other samples, or other files.
     """
     if composed.out is not None:
         folder = Path(composed.out).expanduser()
-        if folder.is_file():
+        if folder.exists() and not folder.is_dir():
             raise UserError(f"out={folder}: there is a file of this name; name a folder")
-        if not folder.exists() or not any(folder.iterdir()) or _unfinished(folder, record):
+        if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
             return folder
-        raise UserError(f"out={folder}: it holds other samples or files; name a new folder")
+        found = read_record(folder)
+        if found is None:
+            raise UserError(f"out={folder}: it holds other files; name a new folder")
+        differing = difference(found, record)
+        if differing:
+            raise UserError(f"out={folder}: it holds samples of {differing}; name a new folder")
+        return folder
     note = "".join(f"_{record[key]}" for key in ("sampler", "nfe") if key in record)
     name = f"step_{trained.checkpoint.step:07d}{note}_seed_{composed.seed}_n_{composed.n}"
     number = 1
     while True:
         folder = trained.run / "samples" / (name if number == 1 else f"{name}_{number}")
-        if not folder.exists() or _unfinished(folder, record):
+        found = read_record(folder)
+        if not folder.exists() or (found is not None and not found.get("complete") and not difference(found, record)):
             return folder
         number += 1
-
-
-def _unfinished(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether the folder was begun by the same command and not finished."""
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return found == json.loads(json.dumps({**record, "complete": False}))
-
-
-class Form:
-    """How samples lie in a folder."""
-
-    def __init__(self, folder: Path, field: Field) -> None:
-        self.folder, self.field = folder, field
-
-    def missing(self, n: int) -> list[int]:
-        """The numbers below n that are not there yet."""
-        raise NotImplementedError
-
-    def pieces(self, drawing: Drawing, missing: list[int]) -> Any:
-        """(index, samples) in the pieces that `write` takes."""
-        return drawing(missing)
-
-    def write(self, index: Tensor, samples: Batch) -> None:
-        raise NotImplementedError
-
-    def read(self, n: int) -> Tensor:
-        """The first n as the model's own numbers, as far as the files hold them."""
-        raise NotImplementedError
-
-
-class Pngs(Form):
-    """One file a sample, 000000.png and on."""
-
-    def path(self, i: int) -> Path:
-        return self.folder / f"{i:06d}.png"
-
-    def missing(self, n: int) -> list[int]:
-        there = {p.stem for p in self.folder.glob("*.png")}
-        return [i for i in range(n) if f"{i:06d}" not in there]
-
-    def write(self, index: Tensor, samples: Batch) -> None:
-        for i, picture in zip(index.tolist(), pixels(samples["x"], self.field), strict=True):
-            save_png(picture, self.path(i))
-
-    def read(self, n: int) -> Tensor:
-        from torchvision.io import ImageReadMode, decode_png, read_file
-
-        mode = ImageReadMode.GRAY if self.field.shape[0] == 1 else ImageReadMode.RGB
-        images = [decode_png(read_file(str(self.path(i))), mode) for i in range(n)]
-        return torch.stack(images).float() / 127.5 - 1
-
-
-class Shards(Form):
-    """Files of 1,024 samples: images in uint8 (N, H, W, C) under "x", other data as they are, labels beside them."""
-
-    def __init__(self, folder: Path, field: Field, n: int) -> None:
-        super().__init__(folder, field)
-        self.n = n
-
-    def path(self, first: int) -> Path:
-        return self.folder / f"samples_{first:06d}.npz"
-
-    def missing(self, n: int) -> list[int]:
-        return [i for first in range(0, n, SHARD) if not self.path(first).exists() for i in range(first, min(n, first + SHARD))]
-
-    def pieces(self, drawing: Drawing, missing: list[int]) -> Any:
-        """Whole shards, each put together from batches."""
-        kept: list[tuple[Tensor, Batch]] = []
-        for index, samples in drawing(missing):
-            kept.append((index, {key: value.cpu() for key, value in samples.items()}))
-            while sum(len(i) for i, _ in kept) >= min(SHARD, self.n - int(kept[0][0][0]) // SHARD * SHARD):
-                numbers = torch.cat([i for i, _ in kept])
-                whole = {key: torch.cat([s[key] for _, s in kept]) for key in kept[0][1]}
-                size = min(SHARD, self.n - int(numbers[0]))
-                yield numbers[:size], {key: value[:size] for key, value in whole.items()}
-                kept = [(numbers[size:], {key: value[size:] for key, value in whole.items()})]
-                if not len(kept[0][0]):
-                    kept = []
-                    break
-
-    def write(self, index: Tensor, samples: Batch) -> None:
-        arrays = {key: value.cpu().numpy() for key, value in samples.items() if key != "x"}
-        x = samples["x"]
-        arrays["x"] = pixels(x, self.field).permute(0, 2, 3, 1).numpy() if self.field.is_image else x.cpu().numpy()
-        with replacing(self.path(int(index[0]))) as file:
-            np.savez(file, **arrays)
-
-    def read(self, n: int) -> Tensor:
-        parts = []
-        for first in range(0, n, SHARD):
-            with np.load(self.path(first), allow_pickle=False) as arrays:
-                parts.append(torch.from_numpy(arrays["x"]))
-        x = torch.cat(parts)[:n]
-        return x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.field.is_image else x
 
 
 def path_frames(drawing: Drawing, n: int) -> list[Tensor]:
     """Pictures of samples 0 to n - 1 on their way from noise, about `FRAMES` of them, evenly spaced."""
     field = drawing.model.spec["x"]
-    if not viewable(field):
-        raise UserError("gif=true: there is no picture of such data")
     frames: list[Tensor] = []
     shown = -1
 
@@ -220,4 +215,3 @@ def path_frames(drawing: Drawing, n: int) -> list[Tensor]:
     index = torch.arange(n, device=drawing.model.device)
     drawing.task(drawing.model, index, drawing.seed, drawing.sampler, watch)
     return frames
-

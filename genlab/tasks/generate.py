@@ -26,7 +26,7 @@ class Generate:
         """What the samples numbered `index` (B,) are asked to be."""
         if "label" not in model.conditions:
             if self.label is not None:
-                raise UserError(f"label={self.label}: the model was trained without labels; train with conditioner=label")
+                raise UserError(f"label={self.label}: the model has no labels; train one by conditioner=label")
             return {}
         classes = model.spec["label"].classes or 0
         asked = list(range(classes)) if self.label is None else self.label

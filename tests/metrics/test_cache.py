@@ -121,6 +121,6 @@ def test_points_have_no_image_features(cache, digits, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, digits, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GENLAB_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="cannot write") as error:
+    with pytest.raises(UserError, match="could not be saved") as error:
         reference_features(Pixels(), digits)
     assert "\n" not in str(error.value)

@@ -111,6 +111,6 @@ def test_a_file_that_is_missing_truncated_or_foreign_is_one_line(tmp_path):
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="could not be saved"):
         moments_of(features()).statistics().save(tmp_path / "file" / "statistics.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -148,7 +148,7 @@ TARGETS = [
     "genlab.cli.os.system",
     "genlab.cli.main",
     "genlab.runner.build.build",
-    "genlab.runner.files.Path",
+    "genlab.core.files.Path",
     "genlab.load",
     "genlab.core",
     "genlab.corex.Field",

@@ -20,8 +20,8 @@ import torch
 import yaml
 from torch import nn
 
+from genlab.core import files
 from genlab.core.errors import UserError
-from genlab.runner import files
 from genlab.runner.checkpoint import load_checkpoint, load_model, load_weights, resolve, runs
 
 PLUGIN = """
@@ -543,7 +543,7 @@ def test_a_killed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (
-        "import os, signal; from genlab.runner.files import replacing\n"
+        "import os, signal; from genlab.core.files import replacing\n"
         f"with replacing({str(path)!r}) as file:\n"
         "    file.write(b'ne'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written beside their place, then put into it in one step."""
+"""Files that are whole or not there: written beside their place, then put into it in one step; and where caches lie."""
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,20 +12,31 @@ from typing import BinaryIO
 from genlab.core.errors import UserError
 
 
+def cache_folder() -> Path:
+    """The folder for what can be computed again: GENLAB_CACHE, else ~/.cache/genlab."""
+    return Path(os.environ.get("GENLAB_CACHE") or "~/.cache/genlab").expanduser()
+
+
+def file_name(name: str) -> str:
+    """The name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")[:80]
+
+
 @contextmanager
-def replacing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: str | Path, durable: bool = False, contested: bool = False) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends well; if not, `path` is as it was.
 
     The unfinished file has one name for each `path`, so that what a killed process left is overwritten by the next.
 
     Arguments:
         durable: wait until it is on the disk, so that it outlives a power cut too; some milliseconds a file.
+        contested: other programs may write the same file meanwhile, as in a cache, so each has an unfinished one.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part" if contested else f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
