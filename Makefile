@@ -59,9 +59,9 @@ clean:
 define install
 	@echo "installing genlab, torch and all, into $(VENV)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.genlab-*
 	$(BIN)/python -m pip install --disable-pip-version-check \
 	  $$($(BIN)/python -c 'import hatchling' 2>/dev/null && echo --no-build-isolation) --editable ".$(1)"
-	@rm -f $(VENV)/.genlab-*
 endef
 
 # A Python that is named must be the environment's; an environment that is there needs no other.
