@@ -16,6 +16,7 @@ from genlab.runner.build import build
 from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
 from genlab.runner.fits import shown
 from genlab.runner.options import check_asked, check_seed
+from genlab.runner.place import place
 
 
 @dataclass
@@ -69,9 +70,13 @@ class Trained:
         return {"model": choice, "step": self.checkpoint.step, "weights": self.weights}
 
 
-def open_checkpoint(composed: DictConfig) -> Trained:
-    """The model that a `sample` or `eval` command names, with its choices applied."""
-    device = chosen_device(composed.device)
+def open_checkpoint(composed: DictConfig, device: str | None = None) -> Trained:
+    """The model that a `sample` or `eval` command names, with its choices applied.
+
+    Arguments:
+        device: another than the command's.
+    """
+    on = chosen_device(device or composed.device)
     if composed.weights not in ("ema", "raw"):
         raise UserError(f"weights={composed.weights}: choose ema or raw")
     if not isinstance(composed.ckpt, str | None):
@@ -79,7 +84,7 @@ def open_checkpoint(composed: DictConfig) -> Trained:
     path = resolve(composed.ckpt)
     if composed.ckpt is None:
         print(f"taking the newest run, {run_of(path)}", file=sys.stderr)
-    model, checkpoint = load_model(path, composed.weights, device)
+    model, checkpoint = load_model(path, composed.weights, on)
     config = dict(checkpoint.config)
     for name in ("sampler", "estimator", "data"):
         changed = OmegaConf.select(composed, name)
@@ -94,12 +99,15 @@ def open_checkpoint(composed: DictConfig) -> Trained:
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of this name; "auto" is the GPU where there is one."""
+    """The device of this name; "auto" is the GPU where there is one, and of several processes each has its own."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    here = place()
     try:
-        device = torch.device(name)
+        device = torch.device(name if name != "cuda" or here is None else f"cuda:{here.local_rank}")
         torch.empty(0, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device={name}: there is no such device here; use auto or cpu") from error
     return device
@@ -117,7 +125,7 @@ def sampler_note(sampler: Any, model: Model) -> How:
     """How samples are drawn: the sampler, its steps and how often it asks the network."""
     if sampler is None:
         return {}
-    note: How = {"sampler": type(sampler).__name__.lower()}
+    note: How = {"sampler": sampler.name}
     for name in ("eta", "noise", "spacing"):
         value = getattr(sampler, name, None)
         if value is not None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from genlab.core.errors import UserError
 from genlab.metrics.likelihood import NegativeLogLikelihood
@@ -26,6 +24,7 @@ from genlab.runner.measure import (
     sample_features,
     samples_needed,
 )
+from genlab.runner.table import show
 
 SETTINGS = ("n", "features", "split", "data", "reference", "write_reference")
 
@@ -44,7 +43,7 @@ def evaluate(composed: DictConfig) -> None:
         print(f"evaluating the newest run, {trained.run}", file=sys.stderr)
     check_abilities(trained, metrics)
     numbers = measured(trained, metrics, settings, composed.seed, composed.batch_size)
-    show(numbers, trained)
+    show(numbers, f"{trained.run}, step {trained.checkpoint.step}")
     append(numbers, trained.run / "evaluations.jsonl", trained)
 
 
@@ -107,19 +106,6 @@ def measured(
             found = likelihood(model, data, metric, estimator, settings["split"], seed, batch_size)
             numbers += [Number(x.name, x.value, x.error, x.unit, {**x.how, **trained.how()}, x.parts) for x in found]
     return numbers
-
-
-def show(numbers: list[Number], trained: Trained) -> None:
-    """One table on stdout."""
-    table = Table(title=f"{trained.run}, step {trained.checkpoint.step}")
-    for column in ("metric", "value", "how it was computed"):
-        table.add_column(column, overflow="fold")
-    for number in numbers:
-        table.add_row(*number.as_row())
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
 
 
 def append(numbers: list[Number], path: Path, trained: Trained) -> None:

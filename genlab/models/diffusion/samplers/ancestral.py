@@ -47,6 +47,10 @@ class Ancestral(Sampler):
             raise ValueError(f"noise=transition needs eta = 1, not {eta}: with less noise the marginals would be wrong")
         self.eta, self.noise = eta, noise
 
+    @property
+    def name(self) -> str:
+        return "ancestral" if self.eta == 1 else "ddim"
+
     def step(self, schedule: Schedule, denoise: Denoiser, state: State, t: Tensor, s: Tensor, rng: Rng) -> State:
         x_t = state.x
         (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule(s), schedule(t)

@@ -49,6 +49,11 @@ class Sampler(ABC):
             raise ValueError(f"steps must be at least 1, not {steps}")
         self.steps, self.spacing, self.clip = steps, spacing, clip
 
+    @property
+    def name(self) -> str:
+        """What records of samples call it."""
+        return type(self).__name__.lower()
+
     def times(self, schedule: Schedule) -> Tensor:
         """(N + 1,) in double, falling, from where noise is drawn to where data are."""
         return spaced_times(schedule, self.spacing, self.steps)
