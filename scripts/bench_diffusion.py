@@ -2,11 +2,11 @@
 
     python scripts/bench_diffusion.py [--device cpu] [--width 32] [--side 32] [--batch-size 16] [--rounds 7]
 
-Networks are matched within 2% in the FLOPs of what they compute (both figures are printed; genlab's U-Net needs fewer to
-compute the same, since it enlarges and convolves in one step, and what it executes is printed beside). Each side trains by its own library's noising, loss
-and moving average, with Adam and gradient clipping, and samples by its own DDIM. The sides take turns within each
-round, and the ratio is of the medians. On a GPU both run in bf16 with compiled networks (--no-compile to leave that
-out). The peers: pip install diffusers denoising-diffusion-pytorch.
+Networks are matched within 2% in the FLOPs of what they compute, and both figures are printed. (genlab's U-Net needs
+fewer for the same result, since it enlarges and convolves in one step; what it executes is printed beside.) Each side
+trains by its own library's noising, loss and moving average, with Adam and gradient clipping, and samples by its own
+DDIM. The sides take turns within each round, and the ratio is of the medians. On a GPU both run in bf16 with compiled
+networks (--no-compile to leave that out). The peers: pip install diffusers denoising-diffusion-pytorch.
 """
 
 import argparse
