@@ -81,7 +81,10 @@ def open_checkpoint(composed: DictConfig, device: str | None = None) -> Trained:
         raise UserError(f"weights={composed.weights}: choose ema or raw")
     if not isinstance(composed.ckpt, str | None):
         raise UserError(f"ckpt={composed.ckpt}: name one checkpoint file or run folder")
-    path = resolve(composed.ckpt)
+    try:
+        path = resolve(composed.ckpt)
+    except UserError as error:
+        raise UserError(f"ckpt={error}" if composed.ckpt else str(error)) from error
     if composed.ckpt is None:
         print(f"taking the newest run, {run_of(path)}", file=sys.stderr)
     model, checkpoint = load_model(path, composed.weights, on)

@@ -41,8 +41,8 @@ def count_devices(devices: Any, kind: str, option: str) -> int:
         devices: a number, "auto" (all GPUs; one process on the CPU), or a list of GPUs by number.
         option: the name of the option, for messages.
     """
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind) or max(2, os.cpu_count() or 1)
-    named = "GPU" if kind != "cpu" else "CPU core"
+    there = torch.cuda.device_count() if kind == "cuda" else 1 if kind == "mps" else os.cpu_count() or 1
+    named = "CPU core" if kind == "cpu" else "GPU"
     count: Any = devices
     if devices == "auto":
         count = there if kind == "cuda" else 1
@@ -53,7 +53,8 @@ def count_devices(devices: Any, kind: str, option: str) -> int:
         count = len(set(devices))
     if type(count) is not int or count < 1:
         raise UserError(f"{option}={devices}: give a number of at least 1, or auto")
-    if count > there:
+    # Two processes can be tried out on any processor.
+    if count > there and not (kind == "cpu" and count == 2):
         raise UserError(f"{option}={devices}: there {'is' if there == 1 else 'are'} {there} {named}{'s' * (there > 1)}")
     return count
 
@@ -61,22 +62,12 @@ def count_devices(devices: Any, kind: str, option: str) -> int:
 def processes_of(trainer: dict[str, Any]) -> int:
     """How many processes on this node the trainer's options ask for, checked against what there is."""
     kind = kind_of(trainer["accelerator"])
-    count, nodes, strategy = (
-        count_devices(trainer["devices"], kind, "trainer.devices"),
-        trainer["num_nodes"],
-        trainer["strategy"],
-    )
+    count = count_devices(trainer["devices"], kind, "trainer.devices")
+    nodes, strategy = trainer["num_nodes"], trainer["strategy"]
     if nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: must be at least 1")
     if strategy not in STRATEGIES:
         raise UserError(f"trainer.strategy={strategy}: choose {', '.join(STRATEGIES)}")
-    if strategy != "auto" and count * nodes == 1:
-        single = "cpu" if kind == "cpu" else "gpu"
-        raise UserError(
-            f"trainer.strategy={strategy} is for several devices, and there is one: choose trainer={single}"
-        )
-    if strategy == "fsdp" and trainer["precision"] == "16-mixed":
-        raise UserError("trainer.precision=16-mixed: trainer.strategy=fsdp has no scaling of losses; choose bf16-mixed")
     here = place()
     if here is not None and here.world != count * nodes:
         raise UserError(
@@ -85,4 +76,29 @@ def processes_of(trainer: dict[str, Any]) -> int:
         )
     if here is None and nodes > 1:
         raise UserError(f"trainer.num_nodes={nodes}: give the command on every node by torchrun or srun")
+    if strategy != "auto" and count * nodes == 1:
+        alone = "cpu" if kind == "cpu" else "gpu"
+        raise UserError(f"trainer.strategy={strategy} is for several devices, and there is one: choose trainer={alone}")
+    if strategy == "fsdp" and trainer["precision"] == "16-mixed":
+        raise UserError("trainer.precision=16-mixed: trainer.strategy=fsdp scales no losses; choose bf16-mixed")
+    return count
+
+
+def processes_asked(devices: Any, device: str) -> int:
+    """How many processes `devices` of sampling or evaluation asks for, on devices of the kind that `device` names."""
+    kind = device.split(":")[0]
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(devices, list | tuple):
+        raise UserError(f"devices={list(devices)}: give a number of at least 1, or auto")
+    count = count_devices(devices, kind, "devices")
+    here = place()
+    if here is not None and here.world != count:
+        if devices != 1:
+            raise UserError(
+                f"{here.by} started {here.world} processes, and devices={devices} asks for {count}: leave it out"
+            )
+        count = here.world
+    if count > 1 and ":" in device:
+        raise UserError(f"device={device} is one device, and devices={devices} asks for {count}: give device={kind}")
     return count

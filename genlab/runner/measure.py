@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genlab.core.collectives import all_cat, world
+from genlab.core.collectives import all_cat, of_first, world
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.core.spec import Batch
@@ -163,7 +163,7 @@ def reference(
     if path is not None:
         return reference_file(path, extractor)
     with Bars(shown) as report:
-        return reference_features(extractor, dataset, batch_size=batch_size, progress=report)
+        return reference_features(extractor, dataset, batch_size=batch_size, progress=report, keep=keep)
 
 
 def sample_features(extractor: Extractor, drawing: Drawing, n: int, keep: bool = True) -> FeatureSet:
@@ -179,8 +179,8 @@ def keeps_features(metrics: dict[str, SampleMetric], n: int) -> bool:
 
 
 def judge(metrics: dict[str, SampleMetric], real: FeatureSet, fake: FeatureSet) -> list[Number]:
-    """Every metric's numbers."""
-    return [number for metric in metrics.values() for number in metric.evaluate(real, fake)]
+    """Every metric's numbers, computed by the first process and given to all."""
+    return of_first(lambda: [number for metric in metrics.values() for number in metric.evaluate(real, fake)])
 
 
 def samples_needed(metrics: dict[str, SampleMetric], extractor: Extractor, real: FeatureSet) -> int:

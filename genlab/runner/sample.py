@@ -21,7 +21,7 @@ from genlab.core.files import replacing
 from genlab.metrics.features import fingerprint
 from genlab.runner import processes
 from genlab.runner.build import build
-from genlab.runner.checkpointed import Trained, checked_numbers, open_checkpoint, sampler_note
+from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
 from genlab.runner.devices import processes_asked
 from genlab.runner.forms import Form, Pngs, Shards
@@ -63,8 +63,8 @@ def sample(composed: DictConfig) -> None:
             if world()[0] == 0:
                 finish(form, work, composed)
         except KeyboardInterrupt:
-            done = form.done()
-            raise Interrupted(f"stopped: {done} of {composed.n} samples are in {folder}; the same command goes on") from None
+            there = f"{form.done()} of {composed.n} samples are in {folder}"
+            raise Interrupted(f"stopped: {there}; the same command goes on") from None
 
 
 def draw(composed: DictConfig, folder: Path, record: dict[str, Any]) -> None:
@@ -72,10 +72,9 @@ def draw(composed: DictConfig, folder: Path, record: dict[str, Any]) -> None:
     work = opened(composed, composed.device)
     differing = difference(record, work.record)
     if differing:
-        raise UserError(f"{work.trained.checkpoint.path} was written over meanwhile ({differing}); give the command again")
-    form = work.form(folder)
-    barrier()
-    form.draw(work.drawing)
+        path = work.trained.checkpoint.path
+        raise UserError(f"{path} was written over meanwhile ({differing}); give the command again")
+    work.form(folder).draw(work.drawing)
 
 
 @dataclass
@@ -139,6 +138,7 @@ def finish(form: Form, work: Work, composed: DictConfig) -> None:
     if viewable(field):
         save_png(mosaic(form.read(first), field), form.folder / "grid.png")
     if composed.gif:
+        work.trained.model.to(chosen_device(composed.device))
         save_gif(path_frames(work.drawing, first), form.folder / "path.gif")
     save_record(form.folder, {**work.record, "complete": True})
     print(form.folder / "grid.png" if viewable(field) else form.folder)
@@ -166,6 +166,8 @@ def difference(record: dict[str, Any], other: dict[str, Any]) -> str | None:
     """The first thing that decides samples and differs; None where both are of the same samples."""
     for key in [*record, *other]:
         if key not in ASIDE and record.get(key) != other.get(key):
+            if key == "fingerprint":
+                return f"another checkpoint, {record.get('checkpoint')}"
             return f"{key} {record.get(key)}, not {other.get(key)}"
     return None
 

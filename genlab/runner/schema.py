@@ -79,6 +79,7 @@ class SampleConfig:
     label: Any = None
     weights: str = "ema"
     device: str = "auto"
+    devices: Any = 1
     out: str | None = None
     format: str = "png"
     gif: bool = False
@@ -93,6 +94,7 @@ class EvalConfig:
     batch_size: int = 256
     weights: str = "ema"
     device: str = "auto"
+    devices: Any = 1
     metric: Any = MISSING
     sampler: Any = None
     estimator: Any = None
