@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from genlab.core.errors import UserError
+from genlab.runner.configs import choices
 from genlab.runner.schema import SCHEMAS
 
 # Values that are paths are quoted for Hydra, whose grammar refuses `=`, spaces and brackets in bare words.
@@ -24,6 +25,9 @@ KEPT = {"sample": ("sampler",), "eval": ("sampler", "estimator", "data")}
 
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help")
 VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
+
+# What Hydra does not take for the name of a file.
+NO_NAME = re.compile(r"[+-]?[\d.]+|null|true|false|", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def _prepared(command: str, override: str, sweep: bool) -> str:
     name = key.lstrip("+~")
     if name in PATHS:
         value = _path(value, sweep)
+    if NO_NAME.fullmatch(value) and (there := choices(name)):
+        raise UserError(f"{override}: there is no such {name}; there are {', '.join(there)}")
     root = name.partition(".")[0].partition("@")[0].partition("/")[0]
     added = key.startswith("+") and root not in ("hydra", "experiment")
     if added and root not in (known := [field.name for field in fields(SCHEMAS[command])]):

@@ -162,12 +162,12 @@ def typed_names(config: DictConfig) -> dict[str, str]:
         if isinstance(node, dict):
             for key, value in node.items():
                 walk(value, f"{path}.{key}")
-        elif alone := ALONE.fullmatch(str(node)):
+        elif (alone := ALONE.fullmatch(str(node))) and not alone[1].startswith("spec."):
             found[path] = alone[1]
 
-    for root in ("model", "optim"):
-        if isinstance(config.get(root), DictConfig):
-            walk(OmegaConf.to_container(config[root], resolve=False), root)
+    for root, part in config.items():
+        if isinstance(part, DictConfig):
+            walk(OmegaConf.to_container(part, resolve=False), str(root))
     return found
 
 

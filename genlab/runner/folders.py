@@ -40,7 +40,8 @@ def forget_empty(folder: Path) -> None:
     with suppress(OSError):
         (folder / CHECKPOINTS).rmdir()
     with suppress(OSError):
-        folder.rmdir()
+        if folder.resolve() != Path.cwd():
+            folder.rmdir()
 
 
 def forget_sweeps(there: set[Path] | None) -> None:

@@ -207,7 +207,7 @@ class Launch:
     def opening_line(self) -> None:
         """Which job of the sweep begins, and where it writes."""
         found = HydraConfig.get()
-        line = f"job {found.job.num}: {' '.join(task_overrides())}"
+        line = f"job {found.job.num}: {' '.join(override.lstrip('+') for override in task_overrides())}"
         if self.command == "train":
             self.sweep_folder = Path(found.sweep.dir)
             line += f", into {run_folder()}"
