@@ -105,10 +105,12 @@ def _prepared(command: str, override: str, sweep: bool) -> str:
         value = _path(value, sweep)
     if NO_NAME.fullmatch(value) and (there := choices(name)):
         raise UserError(f"{override}: there is no such {name}; there are {', '.join(there)}")
-    root = name.partition(".")[0].partition("@")[0].partition("/")[0]
-    added = key.startswith("+") and root not in ("hydra", "experiment")
-    if added and root not in (known := [field.name for field in fields(SCHEMAS[command])]):
-        raise UserError(f"{override}: there is no such option; there are {', '.join(known)}")
+    root = re.split(r"[.@/]", name)[0]
+    own, trained = ([field.name for field in fields(SCHEMAS[each])] for each in (command, "train"))
+    if command != "train" and root in trained and (root not in own or name == "data"):
+        raise UserError(f"{override}: {command} takes the {root} from the checkpoint")
+    if key.startswith("+") and root not in (*own, "hydra", "experiment"):
+        raise UserError(f"{override}: there is no such option; there are {', '.join(own)}")
     if key == name and "." in name and root in KEPT.get(command, ()):
         key = f"++{name}"
     return f"{key}={value}"

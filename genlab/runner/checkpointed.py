@@ -56,12 +56,11 @@ class Trained:
         if not self.config.get("data"):
             raise UserError(f"{self.checkpoint.path} names no data set: name one by data._target_")
         data = build(self.config["data"], path="data")
-        if data.spec != self.model.spec:
-            kinds = [
-                ", ".join(f"{key} {shown(list(field.shape))}" for key, field in s.items())
-                for s in (data.spec, self.model.spec)
-            ]
-            raise UserError(f"data: {data.identity} has {kinds[0]}, and the model was trained on {kinds[1]}")
+        own = self.model.spec
+        for key in sorted(self.model.reads):
+            if data.spec.get(key) != own.get(key):
+                here, there = (shown(str(spec[key])) if key in spec else "no such thing" for spec in (data.spec, own))
+                raise UserError(f"data: {key} of {data.identity} is {here}, and the model was trained on {there}")
         return data
 
     def how(self) -> How:

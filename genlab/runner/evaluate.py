@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from genlab.metrics.record import Number
 from genlab.runner.build import build, component
 from genlab.runner.checkpointed import Trained, checked_numbers, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
-from genlab.runner.configs import choices, config_folder
+from genlab.runner.configs import choices, config_folder, nearest
 from genlab.runner.measure import (
     Drawing,
     extractor_for,
@@ -35,12 +34,13 @@ def evaluate(composed: DictConfig) -> None:
     config = plain(composed, ("metric",))["metric"]
     settings = {name: config.pop(name, None) for name in SETTINGS}
     check_settings(settings)
+    for name, options in config.items():
+        if not isinstance(options, dict) or "_target_" not in options:
+            raise UserError(f"metric.{name}: there is no such option{nearest(name, list(SETTINGS))}")
     metrics = {name: build(options, path=f"metric.{name}") for name, options in config.items()}
     if not metrics:
         raise UserError("metric: name at least one, as metric=[fid,nll]")
     trained = open_checkpoint(composed)
-    if composed.ckpt is None:
-        print(f"evaluating the newest run, {trained.run}", file=sys.stderr)
     check_abilities(trained, metrics)
     numbers = measured(trained, metrics, settings, composed.seed, composed.batch_size)
     show(numbers, f"{trained.run}, step {trained.checkpoint.step}")
@@ -82,7 +82,7 @@ def measured(
     trained: Trained, metrics: dict[str, Any], settings: dict[str, Any], seed: int, batch_size: int
 ) -> list[Number]:
     """Every number, the cheap refusals first and no sample drawn twice."""
-    model, data = trained.model, build(trained.config["data"], path="data")
+    model, data = trained.model, trained.data()
     distances = {name: metric for name, metric in metrics.items() if not isinstance(metric, NegativeLogLikelihood)}
     numbers: list[Number] = []
     if distances:

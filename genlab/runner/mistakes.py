@@ -6,7 +6,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from genlab.runner.configs import config_folder, nearest
+from genlab.runner.configs import choices, config_folder, nearest
 
 # Not for users to set.
 HIDDEN = ("hydra", "spec")
@@ -17,7 +17,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         said = f"{group}={name}: there is no such {group}" if group else f"there is no config {name}"
-        return said + (nearest(name, list(error.options)) if error.options else "")
+        there = list(error.options or choices(group) if group else [])
+        return said + (nearest(name, there) if there else "")
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as option=value; quote values with special characters, 'a=\"b c\"'"
     for cause in (error.__cause__, error):
@@ -36,9 +37,11 @@ def _of_option(cause: OmegaConfBaseException) -> str | None:
     if not isinstance(parent, DictConfig) or key is None:
         return None
     full = str(getattr(cause, "full_key", None) or key)
-    *above, group, _ = ["", "", *full.split(".")]
+    *above, group, _ = ["", "", "", *full.split(".")]
     if above[-1] and not len(parent) and (config_folder() / group).is_dir():
         return f"{full}: the {group} is chosen beside the {above[-1]}; write {group}.{key}=..."
+    if group == "metric" and str(key) in choices(group):
+        return f"{full}: this metric is not asked for; write metric=[{key}], or name it among others"
     names = [str(name) for name in parent if not str(name).startswith("_") and str(name) not in HIDDEN]
     if str(key) in names:
         return f"{full}: {_of_value(cause)}"
