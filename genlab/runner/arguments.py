@@ -14,6 +14,7 @@ PATHS = (
     "ckpt",
     "resume",
     "out",
+    "samples",
     "data.root",
     "metric.reference",
     "metric.write_reference",

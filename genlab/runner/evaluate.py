@@ -2,49 +2,144 @@
 
 import datetime
 import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 
+from genlab.core.collectives import world
 from genlab.core.errors import UserError
+from genlab.data.contract import DataSet, SplitName
+from genlab.metrics.cache import PUBLISHED
+from genlab.metrics.contract import SampleMetric, check_enough
+from genlab.metrics.features import Extractor, FeatureSet, extract
 from genlab.metrics.likelihood import NegativeLogLikelihood
-from genlab.metrics.record import Number
+from genlab.metrics.record import How, Number
+from genlab.runner import processes
 from genlab.runner.build import build, component
-from genlab.runner.checkpointed import Trained, checked_numbers, open_checkpoint, sampler_note
+from genlab.runner.checkpoint import load_checkpoint, resolve, run_of
+from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
-from genlab.runner.configs import choices, config_folder, nearest
+from genlab.runner.configs import choices, config_folder
+from genlab.runner.devices import processes_asked
+from genlab.runner.judged import pictures_in
 from genlab.runner.measure import (
     Drawing,
     extractor_for,
     judge,
+    keeps_features,
     likelihood,
     reference,
     sample_features,
     samples_needed,
+    share,
 )
+from genlab.runner.meeting import agreed, in_turn, joined
+from genlab.runner.progress import meter
+from genlab.runner.sample import read_record
 from genlab.runner.table import show
 
 SETTINGS = ("n", "features", "split", "data", "reference", "write_reference")
+# Of the record of samples, what a number about them repeats.
+HEARD = ("model", "step", "weights", "sampler", "nfe", "seed")
 
 
 def evaluate(composed: DictConfig) -> None:
-    """Measure a trained model."""
+    """Measure a trained model, or any program's pictures."""
     checked_numbers(composed, ("batch_size",))
+    question = asked(composed)
+    if composed.samples is not None:
+        check_pictures(composed, question)
+    elif composed.network is not None and composed.data is None:
+        raise UserError("network: a checkpoint has its own; leave it out")
+    with joined():
+        count = processes_asked(composed.devices, composed.device)
+        if composed.samples is None and composed.ckpt is None:
+            path = agreed(lambda: resolve(None))
+            print(f"evaluating the newest run, {run_of(path)}", file=sys.stderr)
+            composed.ckpt = str(path)
+        if count > 1 and world()[1] == 1:
+            processes.run(answer, (composed,), count)
+        else:
+            answer(composed)
+
+
+def answer(composed: DictConfig) -> None:
+    """One process's part; the first shows the numbers, and keeps them."""
+    question = asked(composed)
+    if composed.samples is not None:
+        place = Path(composed.samples).expanduser()
+        numbers = judged(place, composed, question)
+        title, folder, source = str(place), place if place.is_dir() else place.parent, {"samples": str(place)}
+    else:
+        trained = open_checkpoint(composed)
+        check_abilities(trained, question.metrics)
+        numbers = measured(trained, question)
+        title, folder = f"{trained.run}, step {trained.checkpoint.step}", trained.run
+        source = {"checkpoint": str(trained.checkpoint.path)}
+    if world()[0] == 0:
+        show(numbers, title)
+        append(numbers, folder / "evaluations.jsonl", source)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be measured, and how.
+
+    Arguments:
+        metrics: by name.
+        settings: that all metrics share.
+        seed: of samples, and of the noise in a bound.
+        batch_size: of everything.
+    """
+
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    batch_size: int
+
+    @property
+    def distances(self) -> dict[str, SampleMetric]:
+        """The metrics of samples."""
+        return {name: m for name, m in self.metrics.items() if not isinstance(m, NegativeLogLikelihood)}
+
+    @property
+    def likelihoods(self) -> list[NegativeLogLikelihood]:
+        return [metric for metric in self.metrics.values() if isinstance(metric, NegativeLogLikelihood)]
+
+    def check_logits(self, extractor: Extractor) -> None:
+        if any("logits" in metric.needs for metric in self.distances.values()) and not extractor.has_logits:
+            raise UserError(
+                f"metric=is: the {extractor.name} weights have no classifier head; use metric.features=classifier on "
+                "labelled data, leave `is` out, or give weights that have the head"
+            )
+
+    @property
+    def splits(self) -> list[SplitName]:
+        """Of the data, those that are looked at."""
+        return [*(PUBLISHED if self.distances else ()), *([self.settings["split"]] if self.likelihoods else [])]
+
+    def reference(self, extractor: Extractor, data: DataSet | None) -> FeatureSet:
+        keep = any("features" in metric.needs for metric in self.distances.values())
+        real = reference(extractor, data, self.settings["reference"], self.batch_size, keep)
+        if self.settings["write_reference"] is not None and world()[0] == 0:
+            real.statistics.save(Path(self.settings["write_reference"]).expanduser())
+        return real
+
+
+def asked(composed: DictConfig) -> Question:
+    """What the command line asks, each metric built from its options."""
     config = plain(composed, ("metric",))["metric"]
     settings = {name: config.pop(name, None) for name in SETTINGS}
     check_settings(settings)
-    for name, options in config.items():
-        if not isinstance(options, dict) or "_target_" not in options:
-            raise UserError(f"metric.{name}: there is no such option{nearest(name, list(SETTINGS))}")
     metrics = {name: build(options, path=f"metric.{name}") for name, options in config.items()}
     if not metrics:
         raise UserError("metric: name at least one, as metric=[fid,nll]")
-    trained = open_checkpoint(composed)
-    check_abilities(trained, metrics)
-    numbers = measured(trained, metrics, settings, composed.seed, composed.batch_size)
-    show(numbers, f"{trained.run}, step {trained.checkpoint.step}")
-    append(numbers, trained.run / "evaluations.jsonl", trained)
+    return Question(metrics, settings, composed.seed, composed.batch_size)
 
 
 def check_settings(settings: dict[str, Any]) -> None:
@@ -78,40 +173,102 @@ def able(ability: str) -> list[str]:
     return found
 
 
-def measured(
-    trained: Trained, metrics: dict[str, Any], settings: dict[str, Any], seed: int, batch_size: int
-) -> list[Number]:
-    """Every number, the cheap refusals first and no sample drawn twice."""
-    model, data = trained.model, trained.data()
-    distances = {name: metric for name, metric in metrics.items() if not isinstance(metric, NegativeLogLikelihood)}
+def measured(trained: Trained, question: Question) -> list[Number]:
+    """Every number of a model, the cheap refusals first and no sample drawn twice."""
+    model, data, settings = trained.model, trained.data(), question.settings
+    seed, batch_size = question.seed, question.batch_size
+    in_turn(lambda: [data.split(name) for name in question.splits])
     numbers: list[Number] = []
-    if distances:
+    if question.distances:
         sampler = trained.part("sampler")
         how = {**trained.how(), **sampler_note(sampler, model), "seed": seed}
         extractor = extractor_for(data, settings["features"], model.device)
-        if any("logits" in metric.needs for metric in distances.values()) and not extractor.has_logits:
-            raise UserError(
-                f"metric=is: the {extractor.name} weights have no classifier head; use metric.features=classifier on "
-                "labelled data, leave `is` out, or give weights that have the head"
-            )
-        real = reference(extractor, data, settings["reference"], batch_size)
-        if settings["write_reference"] is not None:
-            real.statistics.save(Path(settings["write_reference"]).expanduser())
-        n = samples_needed(distances, extractor, real)
-        fake = sample_features(extractor, Drawing(model, sampler, seed, batch_size, how=how), n)
-        numbers += judge(distances, real, fake)
-    for metric in metrics.values():
-        if isinstance(metric, NegativeLogLikelihood):
-            estimator = trained.part("estimator")
-            found = likelihood(model, data, metric, estimator, settings["split"], seed, batch_size)
-            numbers += [Number(x.name, x.value, x.error, x.unit, {**x.how, **trained.how()}, x.parts) for x in found]
+        question.check_logits(extractor)
+        real = question.reference(extractor, data)
+        n = samples_needed(question.distances, extractor, real)
+        drawing = Drawing(model, sampler, seed, batch_size, how=how)
+        fake = sample_features(extractor, drawing, n, keeps_features(question.distances))
+        numbers += judge(question.distances, real, fake)
+    for metric in question.likelihoods:
+        estimator = trained.part("estimator")
+        found = likelihood(model, data, metric, estimator, settings["split"], seed, batch_size)
+        numbers += [Number(x.name, x.value, x.error, x.unit, {**x.how, **trained.how()}, x.parts) for x in found]
     return numbers
 
 
-def append(numbers: list[Number], path: Path, trained: Trained) -> None:
+def check_pictures(composed: DictConfig, question: Question) -> None:
+    """Refuse what pictures without a model cannot be asked."""
+    if composed.ckpt is not None:
+        raise UserError("samples and ckpt: name one of them, pictures or a model")
+    if question.likelihoods:
+        raise UserError("metric=nll: it is a number of a model, and samples= names pictures; leave it out")
+    for name in ("sampler", "estimator"):
+        if composed[name] is not None:
+            raise UserError(f"{name}: samples= names pictures that are drawn already; leave it out")
+
+
+def judged(place: Path, composed: DictConfig, question: Question) -> list[Number]:
+    """Every number of the pictures in a folder, or in an .npz file."""
+    record = read_record(place) if place.is_dir() else None
+    if record is not None and record.get("complete") is False:
+        raise UserError(f"samples={place}: not all samples are there; give the same `genlab sample` command again")
+    settings, metrics = question.settings, question.distances
+    data = compared_with(composed, record)
+    compares = any(metric.needs & {"statistics", "features"} for metric in metrics.values())
+    if compares and data is None and settings["reference"] is None:
+        raise UserError(
+            f"samples={place}: say what they are compared with: data=NAME or metric.reference=FILE"
+        )
+    if data is None and settings["features"] == "classifier":
+        raise UserError("metric.features=classifier is that of a data set: name it, as data=digits")
+    pictures = pictures_in(place, 3 if data is None else data.spec["x"].shape[0])
+    n = max(metric.n or len(pictures) for metric in metrics.values())
+    if n > len(pictures):
+        raise UserError(f"metric.n={n}: there are {len(pictures)} pictures in {place}")
+    if data is not None:
+        in_turn(lambda: [data.split(name) for name in question.splits])
+    extractor = extractor_for(data, settings["features"], chosen_device(composed.device))
+    question.check_logits(extractor)
+    for name, metric in metrics.items():
+        check_enough(metric, name.upper(), metric.n or n, extractor.dimension)
+    how: How = {"samples": str(place)}
+    for name in HEARD:
+        if record is not None and isinstance(record.get(name), str | int | float):
+            how[name] = record[name]
+    real = question.reference(extractor, data) if compares else None
+
+    def images() -> Iterator[Tensor]:
+        mine, everyone = share(n), world()[1]
+        with meter("looking at pictures", everyone * len(mine)) as counted:
+            for batch in pictures.batches(mine, question.batch_size):
+                yield batch
+                counted.advance(everyone * len(batch), everyone * len(batch))
+
+    fake = extract(extractor, images(), how, keeps_features(metrics))
+    return judge(metrics, real or fake, fake)
+
+
+def compared_with(composed: DictConfig, record: dict[str, Any] | None) -> DataSet | None:
+    """The data set that the command line names, else that of the model which drew the samples, if one is known."""
+    if composed.data is not None:
+        return build(plain(composed, ("data",))["data"], path="data")
+    if record is None or "checkpoint" not in record:
+        return None
+    try:
+        config = load_checkpoint(str(record["checkpoint"])).config
+    except UserError:
+        return None
+    return build(config["data"], path="data") if config.get("data") else None
+
+
+def append(numbers: list[Number], path: Path, source: dict[str, str]) -> None:
     """A line of JSON a number, after those of earlier evaluations."""
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    rows = [{"time": now, "checkpoint": str(trained.checkpoint.path), **number.to_json()} for number in numbers]
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
-    print(path)
+    rows = [{"time": now, **source, **number.to_json()} for number in numbers]
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+    except OSError as error:
+        print(f"genlab: the numbers are not kept: {path}: {error.strerror}", file=sys.stderr)
+    else:
+        print(path)

@@ -107,14 +107,15 @@ def likelihood(
     return metric.evaluate(values(), dataset.spec["x"], {"data": f"{dataset.identity} {split}", "seed": seed})
 
 
-def extractor_for(dataset: DataSet, features: str | None, device: torch.device, shown: bool = True) -> Extractor:
-    """The network whose features the samples of this data set are judged by.
+def extractor_for(dataset: DataSet | None, features: str | None, device: torch.device, shown: bool = True) -> Extractor:
+    """The network whose features the samples of this data set are judged by; Inception where there is none.
 
     Arguments:
         features: "classifier", "inception", or None for the one that suits the data.
     """
-    chosen = features or ("classifier" if suits_classifier(dataset.spec) else "inception")
-    if chosen == "classifier":
+    suits = dataset is not None and suits_classifier(dataset.spec)
+    chosen = features or ("classifier" if suits else "inception")
+    if chosen == "classifier" and dataset is not None:
         with Bars(shown) as report:
             return classifier_features(dataset, report).to(device)
     if chosen == "inception":
@@ -149,7 +150,7 @@ class Bars:
 
 def reference(
     extractor: Extractor,
-    dataset: DataSet,
+    dataset: DataSet | None,
     path: str | None,
     batch_size: int,
     keep: bool = True,
@@ -162,6 +163,8 @@ def reference(
     """
     if path is not None:
         return reference_file(path, extractor)
+    if dataset is None:
+        raise ValueError("neither data nor a file of statistics")
     with Bars(shown) as report:
         return reference_features(extractor, dataset, batch_size=batch_size, progress=report, keep=keep)
 
@@ -173,9 +176,10 @@ def sample_features(extractor: Extractor, drawing: Drawing, n: int, keep: bool =
     return extract(extractor, images, drawing.how, keep)
 
 
-def keeps_features(metrics: dict[str, SampleMetric], n: int) -> bool:
-    """Whether a metric wants the features of n samples one by one, and not their mean and covariance only."""
-    return any(metric.needs & {"features", "logits"} or (metric.n or n) != n for metric in metrics.values())
+def keeps_features(metrics: dict[str, SampleMetric]) -> bool:
+    """Whether a metric wants the features of samples one by one, and not their mean and covariance only."""
+    apart = any(metric.needs & {"features", "logits"} for metric in metrics.values())
+    return apart or len({metric.n for metric in metrics.values()}) > 1
 
 
 def judge(metrics: dict[str, SampleMetric], real: FeatureSet, fake: FeatureSet) -> list[Number]:

@@ -90,6 +90,7 @@ class SampleConfig:
 @dataclass
 class EvalConfig:
     ckpt: Any = None
+    samples: str | None = None
     seed: int = 0
     batch_size: int = 256
     weights: str = "ema"
@@ -99,6 +100,7 @@ class EvalConfig:
     sampler: Any = None
     estimator: Any = None
     data: Any = None
+    network: Any = None
 
 
 SCHEMAS: dict[str, type] = {"train": TrainConfig, "sample": SampleConfig, "eval": EvalConfig}

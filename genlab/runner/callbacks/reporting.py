@@ -152,7 +152,7 @@ class Validating(Callback):
         if distances:
             extractor = extractor_for(self.dataset, None, model.device, shown=False)
             drawing = Drawing(model, self.sampler, self.seed, self.batch_size, shown=False)
-            keep = keeps_features(distances, self.n)
+            keep = keeps_features(distances)
             real = reference(extractor, self.dataset, None, self.batch_size, keep, shown=False)
             numbers += judge(distances, real, sample_features(extractor, drawing, self.n, keep))
         return numbers
