@@ -40,6 +40,8 @@ def _of_option(cause: OmegaConfBaseException) -> str | None:
     *above, group, _ = ["", "", "", *full.split(".")]
     if above[-1] and not len(parent) and (config_folder() / group).is_dir():
         return f"{full}: the {group} is chosen beside the {above[-1]}; write {group}.{key}=..."
+    if group and not above[-1] and not len(parent) and (config_folder() / group).is_dir():
+        return f"{full}: no {group} is chosen, and the model may not read any"
     if group == "metric" and str(key) in choices(group):
         return f"{full}: this metric is not asked for; write metric=[{key}], or name it among others"
     names = [str(name) for name in parent if not str(name).startswith("_") and str(name) not in HIDDEN]

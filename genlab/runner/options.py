@@ -9,6 +9,7 @@ from torch import nn
 
 from genlab.core.errors import UserError
 from genlab.core.rng import MASK
+from genlab.models.contract import Model
 from genlab.runner.build import build, component
 from genlab.runner.configs import nearest
 from genlab.runner.fits import describe, fits, shown
@@ -98,9 +99,10 @@ def _check_number(
 
 def check_asked(model: dict[str, Any], part: str, config: Any) -> None:
     """Whether the model is one that takes such a sampler, or estimator, as its method's annotation says."""
-    target = component(model.get("_target_"), "model")
-    hint = get_type_hints(getattr(target, ASKED[part])).get(part, Any)
+    target, method = component(model.get("_target_"), "model"), ASKED[part]
+    has_none = getattr(target, method) is getattr(Model, method)
+    hint = type(None) if has_none else get_type_hints(getattr(target, method)).get(part, Any)
     if fits(config, hint, component):
         return
-    takes = f"takes {describe(hint)}, not {shown(config)}" if hint is not type(None) else f"has no choice of {part}"
+    takes = f"has no choice of {part}" if hint is type(None) else f"takes {describe(hint)}, not {shown(config)}"
     raise UserError(f"{part}: {target.__name__} {takes}")
