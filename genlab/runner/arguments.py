@@ -108,7 +108,7 @@ def _prepared(command: str, override: str, sweep: bool) -> str:
         raise UserError(f"{override}: there is no such {name}; there are {', '.join(there)}")
     root = re.split(r"[.@/]", name)[0]
     own, trained = ([field.name for field in fields(SCHEMAS[each])] for each in (command, "train"))
-    if command != "train" and root in trained and (root not in own or name == "data"):
+    if command != "train" and root in trained and (root not in own or root == "network"):
         raise UserError(f"{override}: {command} takes the {root} from the checkpoint")
     if key.startswith("+") and root not in (*own, "hydra", "experiment"):
         raise UserError(f"{override}: there is no such option; there are {', '.join(own)}")

@@ -54,8 +54,6 @@ def evaluate(composed: DictConfig) -> None:
     question = asked(composed)
     if composed.samples is not None:
         check_pictures(composed, question)
-    elif composed.network is not None and composed.data is None:
-        raise UserError("network: a checkpoint has its own; leave it out")
     with joined():
         count = processes_asked(composed.devices, composed.device)
         if composed.samples is None and composed.ckpt is None:
