@@ -137,7 +137,7 @@ def prepare(model: Model, data: DataSet, config: dict[str, Any], checkpoint: Che
 def compile_networks(module: Training, options: dict[str, Any]) -> None:
     """Compile, and lay out, the networks where the options say so; in place, so that their names stay."""
     if options["channels_last"]:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     if options["compile"]:
         for network in module.model.children():
             if any(True for _ in network.parameters()):

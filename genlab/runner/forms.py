@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class Shards(Form):
         return self.folder / f"samples_{first:06d}.npz"
 
     def write(self, first: int, samples: Batch) -> None:
-        arrays = {key: value.numpy() for key, value in samples.items()}
+        arrays: dict[str, Any] = {key: value.numpy() for key, value in samples.items()}
         if self.field.is_image:
             arrays["x"] = pixels(samples["x"], self.field).permute(0, 2, 3, 1).numpy()
         with replacing(self.path(first)) as file:

@@ -125,8 +125,8 @@ class Training(LightningModule):
         for name, optimizer in self.named_optimizers.items():
             if name != self.model.counts:
                 # Lightning counts a global step for every optimizer; the steps are those of one player.
-                optimizer._on_before_step = _nothing  # type: ignore[union-attr]
-                optimizer._on_after_step = _nothing  # type: ignore[union-attr]
+                optimizer._on_before_step = _nothing
+                optimizer._on_after_step = _nothing
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         rank, processes = world()

@@ -130,7 +130,8 @@ class Bars:
 
     def __init__(self, shown: bool) -> None:
         self.shown = shown
-        self.what, self.meter = "", None
+        self.what = ""
+        self.meter: Meter | None = None
 
     def __enter__(self) -> "Bars":
         return self

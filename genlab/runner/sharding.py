@@ -10,7 +10,7 @@ References:
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -67,12 +67,12 @@ def whole(model: nn.Module) -> Iterator[None]:
 
 def own(tensor: Tensor) -> Tensor:
     """This process's part, in the same memory; the tensor itself where it is whole."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor
+    return cast(DTensor, tensor.detach()).to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full(tensor: Tensor) -> Tensor:
     """All of it. Where it is divided, every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _collected(tree: Any, keep: bool) -> Any:

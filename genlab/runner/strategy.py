@@ -49,5 +49,5 @@ def strategy_of(trainer: dict[str, Any], processes: int, model: Model) -> Strate
     # The newer of the option's two names; the older one also leaves buffers as they are at the start.
     known = inspect.signature(DistributedDataParallel).parameters
     copied = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options = {"find_unused_parameters": several, copied: False, "gradient_as_bucket_view": True}
+    options: dict[str, Any] = {"find_unused_parameters": several, copied: False, "gradient_as_bucket_view": True}
     return DDPStrategy(timeout=PATIENCE, **options)
