@@ -72,13 +72,13 @@ def own(tensor: Tensor) -> Tensor:
 
 def full(tensor: Tensor) -> Tensor:
     """All of it. Where it is divided, every process must ask."""
-    return cast(DTensor, tensor).full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _collected(tree: Any, keep: bool) -> Any:
     """The tree with whole tensors, those that were divided on the CPU, or dropped where they are not kept."""
     if isinstance(tree, DTensor):
-        tensor = tree.detach().full_tensor()
+        tensor = cast(DTensor, tree.detach()).full_tensor()
         return tensor.cpu() if keep else None
     if isinstance(tree, Mapping):
         return {key: _collected(value, keep) for key, value in tree.items()}
