@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from genlab.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -25,14 +27,14 @@ def parts(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """(vector, context, concat) for a network built for these widths; 0 is a part that it does not take.
 
-    Raises ValueError where the condition has another part than the network, since one of them would not be heard.
+    Raises UserError where the condition has another part than the network, since one of them would not be heard.
     """
     if condition is None:
         condition = Condition()
     given = {"vector": condition.vector, "context": condition.context, "concat": condition.concat}
     for (name, part), width in zip(given.items(), (vector, context, concat), strict=True):
         if (part is None) != (width == 0):
-            raise ValueError(
+            raise UserError(
                 f"the network takes {'no' if width == 0 else f'a {width}-wide'} condition.{name}, "
                 f"and {'none was' if part is None else 'one was'} given"
             )

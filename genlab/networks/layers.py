@@ -77,6 +77,18 @@ class GroupNorm(nn.GroupNorm):
             return F.group_norm(input, self.num_groups, weight, bias, self.eps)
 
 
+def at_least_one(**numbers: int) -> None:
+    """Raise a ValueError that names the first of these options which is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}")
+
+
+def _check_even(width: int) -> None:
+    if width < 2 or width % 2:
+        raise ValueError(f"width must be even and at least 2, not {width}: half of it are sines, half cosines")
+
+
 class SinusoidalEmbedding(nn.Module):
     """sin(s n w_i) in the first half and cos(s n w_i) in the second, as in DDPM's code.
 
@@ -89,6 +101,7 @@ class SinusoidalEmbedding(nn.Module):
 
     def __init__(self, width: int, scale: float = 1.0) -> None:
         super().__init__()
+        _check_even(width)
         half = width // 2
         self.scale = scale
         exponents = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
@@ -113,6 +126,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, width: int, scale: float = 16.0, seed: int = 0) -> None:
         super().__init__()
+        _check_even(width)
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("frequencies", 2 * math.pi * scale * torch.randn(width // 2, generator=generator))
 

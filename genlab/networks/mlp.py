@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genlab.networks.condition import Condition, parts
-from genlab.networks.layers import NoiseEmbedding, linear, variance_scaling_
+from genlab.networks.layers import NoiseEmbedding, at_least_one, linear, variance_scaling_
 
 
 class ResidualLayer(nn.Module):
@@ -57,6 +57,7 @@ class MLP(nn.Module):
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
+        at_least_one(width=width, layers=layers)
         self.vector_width = vector
         self.out_shape = (shape[0] if out_channels is None else out_channels, *shape[1:])
         self.embedding = NoiseEmbedding(width, width, vector, embedding, embedding_scale)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from genlab.core.errors import UserError
 from genlab.networks.attention import attend
 from genlab.networks.condition import Condition, parts
-from genlab.networks.layers import NoiseEmbedding, linear
+from genlab.networks.layers import NoiseEmbedding, at_least_one, linear
 
 
 def positions(height: int, width: int, channels: int) -> Tensor:
@@ -108,6 +108,7 @@ class DiT(nn.Module):
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
+        at_least_one(patch=patch, width=width, depth=depth, heads=heads)
         if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
             raise UserError(f"network.patch={patch} does not divide the sides of data of shape {tuple(shape)}")
         if width % 4 or width % heads:

@@ -39,6 +39,7 @@ from genlab.networks.layers import (
     Mean,
     NoiseEmbedding,
     Upsample,
+    at_least_one,
     conv,
     linear,
     variance_scaling_,
@@ -246,6 +247,9 @@ class UNet(nn.Module):
         fourier_features: bool = False,
     ) -> None:
         super().__init__()
+        at_least_one(width=width, blocks=blocks, groups=groups, heads=heads, head_width=head_width or 1)
+        if not multipliers or min(multipliers) < 1:
+            raise ValueError(f"multipliers must be one number or more, each at least 1, not {list(multipliers)}")
         sides = level_sides(shape, multipliers)
         if missing := [side for side in attention if side not in sides]:
             raise UserError(f"network.attention={missing} is the side of no level: they are {sides}")

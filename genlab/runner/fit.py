@@ -196,6 +196,7 @@ class Parts:
             seed,
             size,
         )
+        validating.check()
         best = ModelCheckpoint(
             run / "checkpoints",
             filename="best",

@@ -23,11 +23,12 @@ class JsonLines(Logger):
     def __init__(self, path: Path, step: int = 0) -> None:
         super().__init__()
         self.path = path
-        if path.exists():
-            self._keep_until(step)
+        # Until the first row of this process, when nothing can be found wrong any more.
+        self.stale_after: int | None = step
 
-    @rank_zero_only
     def _keep_until(self, step: int) -> None:
+        if not self.path.exists():
+            return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
@@ -52,6 +53,9 @@ class JsonLines(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self.stale_after is not None:
+            self._keep_until(self.stale_after)
+            self.stale_after = None
         row = {"step": step, **{k: v if math.isfinite(v) else None for k, v in metrics.items()}}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

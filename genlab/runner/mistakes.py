@@ -56,6 +56,8 @@ def _of_value(cause: OmegaConfBaseException) -> str:
     if isinstance(cause, ValidationError) and match:
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"must be {kinds.get(match[2], match[2])}, not {match[1] or 'empty'}"
+    if said.endswith("is not a ListConfig, list or tuple."):
+        return "must be a list, as [a,b]"
     return said
 
 

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from genlab.core.collectives import all_sum
+from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.data.contract import DataSet
 from genlab.metrics.contract import SampleMetric
@@ -119,6 +120,17 @@ class Validating(Callback):
         self.every, self.dataset, self.metrics, self.n = every, dataset, metrics, n
         self.estimator, self.sampler, self.seed, self.batch_size = estimator, sampler, seed, batch_size
         self.done_step = 0
+
+    def check(self) -> None:
+        """Raise a UserError, before training begins, where a metric needs more samples than it will be given."""
+        distances = {k: m for k, m in self.metrics.items() if not isinstance(m, NegativeLogLikelihood)}
+        if not self.every or not distances:
+            return
+        extractor = extractor_for(self.dataset, None, torch.device("cpu"), shown=False)
+        for name, metric in distances.items():
+            least = metric.least(extractor.dimension)
+            if self.n < least:
+                raise UserError(f"trainer.validate_data={self.n}: {name} needs at least {least} samples")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.done_step = trainer.global_step
