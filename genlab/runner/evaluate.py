@@ -214,9 +214,7 @@ def judged(place: Path, composed: DictConfig, question: Question) -> list[Number
     data = compared_with(composed, record)
     compares = any(metric.needs & {"statistics", "features"} for metric in metrics.values())
     if compares and data is None and settings["reference"] is None:
-        raise UserError(
-            f"samples={place}: say what they are compared with: data=NAME or metric.reference=FILE"
-        )
+        raise UserError(f"samples={place}: say what they are compared with: data=NAME or metric.reference=FILE")
     if data is None and settings["features"] == "classifier":
         raise UserError("metric.features=classifier is that of a data set: name it, as data=digits")
     pictures = pictures_in(place, 3 if data is None else data.spec["x"].shape[0])

@@ -38,7 +38,8 @@ def show(numbers: list[Number], title: str) -> None:
     for name in dict.fromkeys(quantity(number) for number in numbers):
         same = [number for number in numbers if quantity(number) == name]
         how = said({key: value for key, value in same[0].how.items() if key not in common})
-        table.add_row(name, "\n".join(number.as_row()[1] for number in same), "as above" if how and how == above else how)
+        values = "\n".join(number.as_row()[1] for number in same)
+        table.add_row(name, values, "as above" if how and how == above else how)
         above = how
     if common:
         table.caption = f"all: {said(common)}"
