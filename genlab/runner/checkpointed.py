@@ -9,12 +9,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from genlab.core.errors import UserError
+from genlab.core.spec import Field
 from genlab.data.contract import DataSet
 from genlab.metrics.record import How
 from genlab.models.contract import Model
 from genlab.runner.build import build
 from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
-from genlab.runner.fits import shown
 from genlab.runner.options import check_asked, check_seed
 from genlab.runner.place import place
 
@@ -59,7 +59,7 @@ class Trained:
         own = self.model.spec
         for key in sorted(self.model.reads):
             if data.spec.get(key) != own.get(key):
-                here, there = (shown(str(spec[key])) if key in spec else "no such thing" for spec in (data.spec, own))
+                here, there = (kind_of(spec[key]) if key in spec else "missing" for spec in (data.spec, own))
                 raise UserError(f"data: {key} of {data.identity} is {here}, and the model was trained on {there}")
         return data
 
@@ -98,6 +98,13 @@ def open_checkpoint(composed: DictConfig, device: str | None = None) -> Trained:
         whole = changed if chosen else OmegaConf.merge(config[name], changed)
         config[name] = OmegaConf.to_container(whole, resolve=True)
     return Trained(model, checkpoint, config, composed.weights)
+
+
+def kind_of(field: Field) -> str:
+    """A field in words: 1x28x28 of 256 levels."""
+    shape = "x".join(str(side) for side in field.shape) or "a number"
+    counts = {"levels": field.levels, "classes": field.classes, "words": field.vocabulary}
+    return shape + "".join(f" of {count} {what}" for what, count in counts.items() if count is not None)
 
 
 def chosen_device(name: str) -> torch.device:

@@ -24,7 +24,7 @@ from genlab.runner.build import build, component
 from genlab.runner.checkpoint import load_checkpoint, resolve, run_of
 from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
-from genlab.runner.configs import choices, config_folder
+from genlab.runner.configs import choices, config_folder, nearest
 from genlab.runner.devices import processes_asked
 from genlab.runner.judged import pictures_in
 from genlab.runner.measure import (
@@ -134,6 +134,9 @@ def asked(composed: DictConfig) -> Question:
     config = plain(composed, ("metric",))["metric"]
     settings = {name: config.pop(name, None) for name in SETTINGS}
     check_settings(settings)
+    for name, options in config.items():
+        if not isinstance(options, dict) or "_target_" not in options:
+            raise UserError(f"metric.{name}: there is no such option{nearest(name, list(SETTINGS))}")
     metrics = {name: build(options, path=f"metric.{name}") for name, options in config.items()}
     if not metrics:
         raise UserError("metric: name at least one, as metric=[fid,nll]")
