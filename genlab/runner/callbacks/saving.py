@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,12 +44,16 @@ class Saving(Callback):
         return self.folder / "last.ckpt"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.handlers[number] = signal.signal(number, self._asked_to_stop)
-            except ValueError:
-                # Not in the main thread, where nobody presses Ctrl-C.
-                return
+        # Lightning would have all processes tell each other in each step, and wait for the device to hear it.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._listen()
+
+    def _listen(self) -> None:
+        # Not where this is not the main thread, in which nobody presses Ctrl-C.
+        with suppress(ValueError):
+            for number in self.handlers:
+                signal.signal(number, self._asked_to_stop)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -60,6 +65,8 @@ class Saving(Callback):
         print("genlab: stopping after this step; once more stops at once", file=sys.stderr)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Once more, since meanwhile Lightning has put its own handlers before these.
+        self._listen()
         self.saved_step = trainer.global_step
 
     def on_train_batch_end(
@@ -82,8 +89,9 @@ class Saving(Callback):
             self._save(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        with suppress(ValueError):
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
         self.handlers = {}
 
     def _save(self, trainer: Trainer, pl_module: Training) -> None:
