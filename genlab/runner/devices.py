@@ -89,6 +89,8 @@ def processes_asked(devices: Any, device: str) -> int:
     kind = device.split(":")[0]
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda", "mps") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device={device}: there is no such device here; use auto or cpu")
     if isinstance(devices, list | tuple):
         raise UserError(f"devices={list(devices)}: give a number of at least 1, or auto")
     count = count_devices(devices, kind, "devices")
