@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import yaml
 from lightning import Trainer
 from PIL import Image
@@ -22,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from genlab.cli import main
-from genlab.core.collectives import Vote, all_sum, barrier, world
+from genlab.core.collectives import world
 from genlab.core.errors import Interrupted, UserError
 from genlab.core.spec import Field
 from genlab.models.contract import Model, Player
@@ -31,7 +30,6 @@ from genlab.runner.checkpoint import load_model
 from genlab.runner.devices import count_devices, processes_asked, processes_of
 from genlab.runner.fit import fit
 from genlab.runner.lightning_module import Training
-from genlab.runner.meeting import agreed, in_turn
 from genlab.runner.strategy import environment, strategy_of
 from genlab.runner.train import Plan
 
@@ -245,61 +243,6 @@ def test_all_stop_at_the_same_step_whichever_is_asked(runs):
     assert checkpoint(runs / "stopped")["global_step"] == rows(runs / "stopped")[-1]["step"]
 
 
-def disagree(folder: str) -> None:
-    """One finds a mistake while the other waits for it."""
-    made = in_turn(lambda: Path(folder, "made").exists() or Path(folder, "made").write_text("") or world()[0] == 0)
-    assert made
-    vote = Vote()
-    said = [vote.any(world()[0] == 1 and step == 1) for step in range(4)]
-    assert said == [False, False, True, False]
-    with pytest.raises(UserError, match="the first found it"):
-        agreed(lambda: find_mistake() if world()[0] == 0 else None)
-    if world()[0] == 1:
-        raise UserError("the second found it")
-    barrier()
-
-
-def find_mistake() -> None:
-    raise UserError("the first found it")
-
-
-def kill_one() -> None:
-    if world()[0] == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    all_sum(torch.ones(1))
-    barrier()
-
-
-def wait_for_ever(folder: str) -> None:
-    Path(folder, f"begun_{world()[0]}").write_text("")
-    time.sleep(600)
-
-
-def test_a_mistake_that_one_process_finds_ends_all(tmp_path):
-    begun = time.monotonic()
-    with pytest.raises(UserError, match="the second found it"):
-        processes.run(disagree, (str(tmp_path),), 2)
-    assert time.monotonic() - begun < 300
-    assert not dist.is_initialized()
-    assert "RANK" not in os.environ
-
-
-def test_a_process_that_is_killed_ends_all():
-    with pytest.raises(UserError, match="process 1 of 2 was killed"):
-        processes.run(kill_one, (), 2)
-
-
-def test_a_stop_reaches_all(tmp_path):
-    def stop() -> None:
-        while len(list(tmp_path.iterdir())) < 2:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        processes.run(wait_for_ever, (str(tmp_path),), 2)
-
-
 def test_each_job_of_a_sweep_has_its_processes(tmp_path):
     told = ("train", "-m", "trainer=ddp_cpu", "seed=0,1", *TINY, *QUIET, "trainer.max_steps=2", "trainer.batch_size=4")
     done = genlab(*told, "hydra.sweep.dir=sweep", cwd=tmp_path)
@@ -376,20 +319,6 @@ def test_processes_of_others_are_as_many_as_the_options_say(config, monkeypatch)
     assert processes_asked(1, "cpu") == 4
     with pytest.raises(UserError, match="torchrun started 4 processes"):
         processes_asked(2, "cpu")
-
-
-def test_srun_tells_a_process_its_place(monkeypatch):
-    words = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"}
-    for name, value in words.items():
-        monkeypatch.setenv(name, value)
-    from genlab.runner.place import leads, place
-
-    here = place()
-    assert here is not None
-    assert (here.rank, here.world, here.local_rank, here.by) == (5, 8, 1, "srun")
-    assert not leads()
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert place() is None
 
 
 def test_players_need_copies_of_all_weights():
