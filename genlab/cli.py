@@ -99,9 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if command == "list":
         return list_choices(rest)
-    from genlab.runner.launch import launch
+    try:
+        from genlab.runner.launch import launch
 
-    return launch(command, rest)
+        return launch(command, rest)
+    except KeyboardInterrupt:
+        print("genlab: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ may not be written to; anything else is a bug and keeps its traceback.
 
 import errno
 import os
+import signal
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import hydra
@@ -61,7 +62,7 @@ def launch(command: str, arguments: list[str]) -> int:
 @contextmanager
 def as_found() -> Iterator[None]:
     """Leave what Hydra reads and changes of this process as it was."""
-    arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    arguments, full, on_interrupt = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), signal.getsignal(signal.SIGINT)
     # Hydra then raises what went wrong instead of printing it, and one place turns it into a line for the user.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -71,6 +72,8 @@ def as_found() -> Iterator[None]:
             yield
     finally:
         sys.argv = arguments
+        with suppress(ValueError):  # not in the main thread, where no signal comes
+            signal.signal(signal.SIGINT, on_interrupt)
         GlobalHydra.instance().clear()
         if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -162,9 +165,6 @@ class Launch:
             self.statuses.append(2)
         except Stopped:
             self.statuses.append(INTERRUPTED)
-        except KeyboardInterrupt:
-            print("genlab: interrupted", file=sys.stderr)
-            self.statuses.append(INTERRUPTED)
         except SystemExit as error:
             return error.code if isinstance(error.code, int) else 2
         except (HydraException, OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
@@ -189,6 +189,14 @@ class Launch:
             raise Stopped from error
         except UserError as error:
             self.statuses.append(mistake(error, in_options_words(str(error), config)))
+        except KeyboardInterrupt as error:
+            if self.command != "sample":
+                raise
+            print("genlab: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+            raise Stopped from error
+        except SystemExit as error:
+            # How Lightning ends where it is interrupted.
+            raise KeyboardInterrupt from error
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 self.bugs.append(error)
