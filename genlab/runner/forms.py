@@ -11,6 +11,7 @@ from torch import Tensor
 from genlab.core.collectives import of_first, world
 from genlab.core.files import replacing
 from genlab.core.spec import Batch, Field
+from genlab.data.images import read
 from genlab.runner.measure import Drawing
 from genlab.runner.pictures import pixels, save_png
 
@@ -88,11 +89,10 @@ class Pngs(Form):
         save_png(pixels(samples["x"], self.field)[0], self.path(first))
 
     def read(self, n: int) -> Tensor:
-        from torchvision.io import ImageReadMode, decode_png, read_file
-
-        mode = ImageReadMode.GRAY if self.field.shape[0] == 1 else ImageReadMode.RGB
-        images = [decode_png(read_file(str(self.path(i))), mode) for i in range(n)]
-        return torch.stack(images).float() / 127.5 - 1
+        channels = self.field.shape[0]
+        pictures = [np.array(read(self.path(i), channels)) for i in range(n)]
+        x = torch.from_numpy(np.stack(pictures)).view(n, *self.field.shape[1:], channels)
+        return x.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class Shards(Form):
