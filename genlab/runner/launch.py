@@ -189,11 +189,6 @@ class Launch:
             raise Stopped from error
         except UserError as error:
             self.statuses.append(mistake(error, in_options_words(str(error), config)))
-        except KeyboardInterrupt as error:
-            if self.command != "sample":
-                raise
-            print("genlab: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-            raise Stopped from error
         except SystemExit as error:
             # How Lightning ends where it is interrupted.
             raise KeyboardInterrupt from error
