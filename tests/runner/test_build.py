@@ -109,7 +109,7 @@ def test_partial_waits_for_the_rest():
 def test_extra_goes_to_the_outermost_constructor():
     index = torch.arange(2)
     assert build({"_target_": "genlab.core.rng.Rng", "seed": 3}, extra={"index": index}).index is index
-    with pytest.raises(UserError, match=r"^index: Rng has no such option; it has seed, step, stage$"):
+    with pytest.raises(UserError, match=r"^index: Rng has no such option; it has seed, step, path$"):
         build({"_target_": "genlab.core.rng.Rng", "seed": 3, "index": None}, extra={"index": index})
     with pytest.raises(UserError, match=r"^model: Field takes no spec$"):
         build(FIELD, "model", extra={"spec": {}})
