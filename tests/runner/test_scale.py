@@ -134,7 +134,13 @@ def test_ctrl_c_says_how_to_go_on(run, tmp_path):
     told = ["sample", f"ckpt={run}", "n=20000", "format=npz", *FEW, "batch_size=64", f"out={out}"]
     env = environment(Path(os.environ["GENLAB_CACHE"]))
     program = subprocess.Popen(
-        [sys.executable, "-m", "genlab", *told], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "genlab", *told],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Also where the tests run in the background of a shell, which ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     while not list(out.glob("*.npz")):
         assert program.poll() is None
