@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from genlab.cli import main
 
@@ -57,7 +58,8 @@ def program(here: Path, capfd: pytest.CaptureFixture[str]) -> Program:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    """Of a new process, with as many threads as this one, since sums are equal to the bit only then."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads()), **more}
 
 
 def hearing() -> None:
