@@ -37,10 +37,10 @@ quickstart: $(TO_USE)
 	@echo "samples: $$(ls $(RUN)/samples/*/grid.png)"
 
 test: $(TO_TEST)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(TO_TEST)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(TO_TEST)
 	$(BIN)/python -m ruff check .
