@@ -27,6 +27,7 @@ KEPT = {"sample": ("sampler",), "eval": ("sampler", "estimator", "data")}
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help")
 VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
 
+SHOWN = ("job", "hydra", "all")
 # What Hydra does not take for the name of a file.
 NO_NAME = re.compile(r"[+-]?[\d.]+|null|true|false|", re.IGNORECASE)
 
@@ -81,6 +82,8 @@ def split(arguments: list[str]) -> Words:
             value = value if equals else next(rest, "")
             if not value:
                 raise UserError(f"{name}: a value must follow")
+            if name in ("--cfg", "-c") and value not in SHOWN:
+                raise UserError(f"{name}={value}: choose one of {', '.join(SHOWN)}")
             flags += [name, value]
         else:
             near = difflib.get_close_matches(name, SWITCHES + VALUED, n=1)

@@ -165,9 +165,10 @@ def typed_names(config: DictConfig) -> dict[str, str]:
         elif (alone := ALONE.fullmatch(str(node))) and not alone[1].startswith("spec."):
             found[path] = alone[1]
 
-    for root, part in config.items():
-        if isinstance(part, DictConfig):
-            walk(OmegaConf.to_container(part, resolve=False), str(root))
+    whole: Any = OmegaConf.to_container(config, resolve=False)
+    for root, part in whole.items():
+        if isinstance(part, dict):
+            walk(part, root)
     return found
 
 

@@ -189,6 +189,8 @@ class Launch:
             raise Stopped from error
         except UserError as error:
             self.statuses.append(mistake(error, in_options_words(str(error), config)))
+        except OmegaConfBaseException as error:
+            self.statuses.append(mistake(error, explain(error)))
         except SystemExit as error:
             # How Lightning ends where it is interrupted.
             raise KeyboardInterrupt from error

@@ -52,9 +52,9 @@ def _of_option(cause: OmegaConfBaseException) -> str | None:
 
 def _of_value(cause: OmegaConfBaseException) -> str:
     said = str(cause.msg or cause).splitlines()[0]
-    match = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", said)
+    match = re.search(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", said)
     if isinstance(cause, ValidationError) and match:
-        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
         return f"must be {kinds.get(match[2], match[2])}, not {match[1] or 'empty'}"
     if said.endswith("is not a ListConfig, list or tuple."):
         return "must be a list, as [a,b]"
