@@ -45,7 +45,7 @@ def run(work: Callable[..., None], arguments: tuple[Any, ...], count: int) -> No
         Exception: that of a process, a UserError first, with its traceback in a note.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    payload = pickle.dumps((work, arguments))
+    payload = pickle.dumps((multiprocessing.get_start_method(allow_none=True), work, arguments))
     threads = max(1, torch.get_num_threads() // count)
     team = Team()
     with team.signals_passed_on():
@@ -194,7 +194,9 @@ def _member(report: Connection, rank: int, count: int, port: int, threads: int, 
     failure = None
     try:
         # Only now, since some modules look at the rank when they are imported.
-        work, arguments = pickle.loads(payload)
+        method, work, arguments = pickle.loads(payload)
+        # Processes that load data are started as anywhere else, and not as this one was.
+        multiprocessing.set_start_method(method, force=True)
         with joined():
             work(*arguments)
     except BaseException as error:

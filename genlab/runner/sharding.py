@@ -27,22 +27,31 @@ from genlab.core.collectives import world
 ENTRIES = ("loss", "sample", "nll", "encode", "decode")
 
 
+LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+
+
 def layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost members of lists of layers, which are used by being called."""
+    """The members of lists of layers, which are used by being called; of lists within lists, the inner ones.
+
+    A layer may not change a list that it is given: it gets a copy.
+    """
     for child in module.children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict | nn.Sequential):
-            for member in child.children():
-                if isinstance(member, nn.ModuleList | nn.ModuleDict):
-                    yield from layers(nn.ModuleList([member]))
-                elif any(True for _ in member.parameters()):
-                    yield member
-        else:
+        if not isinstance(child, LISTS):
             yield from layers(child)
+            continue
+        for member in child.children():
+            if any(isinstance(part, nn.ModuleList | nn.ModuleDict) for part in member.modules()):
+                yield from layers(nn.ModuleList([member]) if isinstance(member, LISTS) else member)
+            elif any(member.children()) and any(True for _ in member.parameters()):
+                yield member
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
     """Divide the weights of the model over the processes, in place."""
     mesh = init_device_mesh(device.type, (world()[1],))
+    for weight in model.parameters():
+        # Weights with the channels innermost cannot be divided.
+        weight.data = weight.data.contiguous()
     for layer in layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -92,6 +101,12 @@ class Sharded(DDPStrategy):
         module: Any = self.lightning_module
         shard(module.model, self.root_device)
         shard(module.ema, self.root_device)
+
+    def teardown(self) -> None:
+        # Divided weights stay where they are; nobody else needs their room.
+        for part in (self.cluster_environment, self.precision_plugin, self.accelerator):
+            if part is not None:
+                part.teardown()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         return _collected(super().lightning_module_state_dict(), keep=self.is_global_zero)

@@ -25,11 +25,14 @@ from genlab.core.collectives import world
 from genlab.core.errors import Interrupted, UserError
 from genlab.core.spec import Field
 from genlab.models.contract import Model, Player
+from genlab.networks.transformer import DiT
+from genlab.networks.unet import UNet
 from genlab.runner import processes
 from genlab.runner.checkpoint import load_model
 from genlab.runner.devices import count_devices, processes_asked, processes_of
 from genlab.runner.fit import fit
 from genlab.runner.lightning_module import Training
+from genlab.runner.sharding import layers
 from genlab.runner.strategy import environment, strategy_of
 from genlab.runner.train import Plan
 
@@ -324,3 +327,14 @@ def test_processes_of_others_are_as_many_as_the_options_say(config, monkeypatch)
 def test_players_need_copies_of_all_weights():
     with pytest.raises(UserError, match="need trainer=ddp"):
         strategy_of({"strategy": "fsdp"}, 2, copy.deepcopy(TwoPlayers()))
+
+
+@pytest.mark.parametrize("network", [UNet((1, 8, 8), 16, (1, 2), 1, (4,), groups=8), DiT((1, 8, 8), 2, 32, 3, 4)])
+def test_divided_weights_are_gathered_layer_by_layer(network):
+    """No layer holds another, none is a large part of the whole, and little is left beside them."""
+    sizes = [sum(weight.numel() for weight in layer.parameters()) for layer in layers(network)]
+    parts = [id(weight) for layer in layers(network) for weight in layer.parameters()]
+    whole = sum(weight.numel() for weight in network.parameters())
+    assert len(set(parts)) == len(parts)
+    assert sum(sizes) > 0.6 * whole
+    assert max(sizes) < 0.4 * whole
