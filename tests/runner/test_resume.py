@@ -78,6 +78,21 @@ def test_seeds_make_runs(program: Program, here: Path) -> None:
     assert not any(torch.equal(a[key], c[key]) for key in a if a[key].numel() > 100 and key.startswith("model."))
 
 
+def test_watching_changes_nothing(program: Program, here: Path) -> None:
+    """Nor does stopping between two looks."""
+    watched = ("trainer.validate_every=1", "trainer.preview_every=2", "trainer.preview_n=4", "estimator.t=1")
+    assert program("train", *TINY, "hydra.run.dir=plain").status == 0
+    assert program("train", *TINY, *watched, "trainer.max_steps=3", "hydra.run.dir=watched").status == 0
+    assert program("train", "resume=watched", "trainer.max_steps=4").status == 0
+    for key in ("state_dict", "optimizer_states", "genlab_progress"):
+        assert same(last(here / "plain")[key], last(here / "watched")[key]), key
+    assert [row["step"] for row in rows(here / "watched") if "val/loss" in row] == [1, 2, 3, 4]
+    assert [path.name for path in sorted((here / "watched" / "samples").iterdir())] == [
+        "step_0000002.png",
+        "step_0000004.png",
+    ]
+
+
 LONG = (*TINY, "trainer.max_steps=100000", "trainer.checkpoint_every=3", "hydra.run.dir=run")
 
 
