@@ -11,11 +11,12 @@ class Denoised(NamedTuple):
 
     Arguments:
         x_0: (B, *) the estimate of the clean data.
-        log_variance: (B, *) of the reverse step, where the network learned it.
+        between: (B, *) where the network learned the variance of reverse steps: how far its logarithm has come from the
+            posterior's variance, 0, to that of q(x_t | x_s), 1.
     """
 
     x_0: Tensor
-    log_variance: Tensor | None = None
+    between: Tensor | None = None
 
 
 Denoiser = Callable[[Tensor, Tensor], Denoised]

@@ -44,9 +44,13 @@ def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_varian
     return 0.5 * (difference.exp() - 1 - difference + (mean_1 - mean_2) ** 2 * (-log_variance_2).exp())
 
 
-def prior_kl(schedule: Schedule, x_0: Tensor) -> Tensor:
-    """L_T = KL(q(x_1 | x_0) || N(0, prior_scale^2 I)) in nats, (B,) in double."""
-    end = torch.ones((), dtype=torch.float64, device=x_0.device)
+def prior_kl(schedule: Schedule, x_0: Tensor, t: float | Tensor = 1.0) -> Tensor:
+    """L_T = KL(q(x_t | x_0) || N(0, prior_scale^2 I)) in nats, (B,) in double.
+
+    Arguments:
+        t: the time at which the reverse process begins, () where it is a tensor.
+    """
+    end = torch.as_tensor(t, dtype=torch.float64, device=x_0.device)
     alpha, sigma = schedule(end)
     prior = 2 * torch.full_like(end, schedule.prior_scale).log()
     return normal_kl(alpha * x_0.double(), 2 * sigma.log(), torch.zeros_like(end), prior).flatten(1).sum(1)

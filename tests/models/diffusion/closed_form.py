@@ -9,13 +9,28 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from genlab.models.diffusion.continuous import (
+    LinearSigma,
+    Straight,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
 from genlab.models.diffusion.denoiser import Denoised, Denoiser
-from genlab.models.diffusion.schedule import Cosine, LinearBeta, Schedule, match
+from genlab.models.diffusion.schedule import Cosine, Geometric, LinearBeta, Schedule, match
 from genlab.runner.build import build
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 M, C = 0.7, 0.5
-SCHEDULES = {"linear": LinearBeta(), "cosine": Cosine(), "linear of 200": LinearBeta(200)}
+TABLES = {"linear": LinearBeta(), "cosine": Cosine(), "linear of 200": LinearBeta(200)}
+CONTINUOUS = {
+    "vp": VariancePreserving(),
+    "subvp": SubVariancePreserving(),
+    "ve": VarianceExploding(),
+    "edm": LinearSigma(),
+    "straight": Straight(),
+}
+SCHEDULES = {**TABLES, "geometric": Geometric(), **CONTINUOUS}
 
 
 def shipped(group: str) -> dict[str, object]:
@@ -38,7 +53,9 @@ def marginal(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def times(schedule: Schedule) -> Tensor:
-    """All times i / T, i = 1 .. T, of a table."""
+    """All times i / T, i = 1 .. T, of a table; some from t_min to t_max where time is continuous."""
+    if schedule.steps is None:
+        return torch.linspace(schedule.t_min, schedule.t_max, 200, dtype=torch.float64)
     return torch.arange(1, schedule.steps + 1, dtype=torch.float64) / schedule.steps
 
 

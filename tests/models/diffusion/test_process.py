@@ -85,7 +85,8 @@ def test_the_prior_term_equals_its_definition(schedule):
     alpha, sigma = schedule(torch.ones((), dtype=torch.float64))
     x_0 = normal(5, 1, 3, 3)
     end = Normal(alpha * x_0, sigma.expand_as(x_0))
-    expected = kl_divergence(end, Normal(torch.zeros_like(x_0), torch.ones_like(x_0))).flatten(1).sum(1)
+    prior = Normal(torch.zeros_like(x_0), torch.full_like(x_0, schedule.prior_scale))
+    expected = kl_divergence(end, prior).flatten(1).sum(1)
     torch.testing.assert_close(prior_kl(schedule, x_0), expected, rtol=1e-6, atol=1e-12)
 
 
