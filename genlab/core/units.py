@@ -40,3 +40,8 @@ def to_uint8(x: Tensor, levels: int | None = 256) -> Tensor:
 def half_bin(levels: int) -> float:
     """Half the distance of two neighbouring levels in [-1, 1]: 1/255 for 256."""
     return 1 / (levels - 1)
+
+
+def in_grey_levels(difference: Tensor) -> Tensor:
+    """A difference of values in [-1, 1] as one of the 256 levels that images are kept in."""
+    return difference * 127.5

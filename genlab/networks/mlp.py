@@ -39,7 +39,8 @@ class MLP(nn.Module):
         width: of the hidden vectors.
         layers: residual layers.
         dropout: the probability, in every residual layer.
-        out_channels: the first number of the output's shape; None for that of the input.
+        out_channels: the first number of an output's shape; None for that of the input.
+        outputs: how many come out, stacked on that dimension: 2 where variances are learned as well.
         vector: the width of the condition's vector, 0 for none.
         embedding: of the noise level, "sinusoidal" or "fourier".
         embedding_scale: multiplies the noise level there; None for 1 in sinusoids and 16 in Fourier features.
@@ -52,14 +53,15 @@ class MLP(nn.Module):
         layers: int = 4,
         dropout: float = 0.0,
         out_channels: int | None = None,
+        outputs: int = 1,
         vector: int = 0,
         embedding: Literal["sinusoidal", "fourier"] = "sinusoidal",
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
-        at_least_one(width=width, layers=layers)
+        at_least_one(width=width, layers=layers, outputs=outputs)
         self.vector_width = vector
-        self.out_shape = (shape[0] if out_channels is None else out_channels, *shape[1:])
+        self.out_shape = (outputs * (shape[0] if out_channels is None else out_channels), *shape[1:])
         self.embedding = NoiseEmbedding(width, width, vector, embedding, embedding_scale)
         self.modulation = linear(width, layers * width)
         for weight in self.modulation.weight.split(width):
@@ -78,7 +80,7 @@ class MLP(nn.Module):
             condition: with the parts that the network was built for.
 
         Returns:
-            (B, out_channels, *shape[1:]).
+            (B, outputs * out_channels, *shape[1:]).
         """
         vector, _, _ = parts(condition, self.vector_width)
         modulations = self.modulation(F.silu(self.embedding(noise, vector))).chunk(len(self.layers), dim=1)

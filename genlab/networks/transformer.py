@@ -85,7 +85,8 @@ class DiT(nn.Module):
         width: D, divisible by 4 and by `heads`.
         depth: how many layers.
         heads: of attention.
-        out_channels: of the output; None for C.
+        out_channels: of an output; None for C.
+        outputs: how many come out, stacked on the channels: 2 where variances are learned as well.
         vector, context, concat: the widths of the condition's three parts, 0 for none.
         embedding: of the noise level, "sinusoidal" or "fourier".
         embedding_scale: multiplies the noise level there; None for 1 in sinusoids and 16 in Fourier features.
@@ -101,6 +102,7 @@ class DiT(nn.Module):
         depth: int = 12,
         heads: int = 6,
         out_channels: int | None = None,
+        outputs: int = 1,
         vector: int = 0,
         context: int = 0,
         concat: int = 0,
@@ -108,7 +110,7 @@ class DiT(nn.Module):
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
-        at_least_one(patch=patch, width=width, depth=depth, heads=heads)
+        at_least_one(patch=patch, width=width, depth=depth, heads=heads, outputs=outputs)
         if len(shape) != 3 or shape[1] % patch or shape[2] % patch:
             raise UserError(f"network.patch={patch} does not divide the sides of data of shape {tuple(shape)}")
         if width % 4 or width % heads:
@@ -121,7 +123,8 @@ class DiT(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, context) for _ in range(depth))
         self.modulation = linear(width, (6 * depth + 2) * width, scale=0)
         self.modulations = [6 * width] * depth + [2 * width]
-        self.last = linear(width, (shape[0] if out_channels is None else out_channels) * patch**2, scale=0)
+        channels = outputs * (shape[0] if out_channels is None else out_channels)
+        self.last = linear(width, channels * patch**2, scale=0)
 
     positions: Tensor
 
@@ -134,7 +137,7 @@ class DiT(nn.Module):
             condition: with the parts that the network was built for.
 
         Returns:
-            (B, out_channels, H, W).
+            (B, outputs * out_channels, H, W).
         """
         vector, context, concat = parts(condition, self.vector_width, self.context_width, self.concat_width)
         *modulations, final = self.modulation(F.silu(self.embedding(noise, vector))).split(self.modulations, dim=1)

@@ -197,6 +197,15 @@ RESAMPLING = {
 }
 
 
+def joint_modulation(network: nn.Module, inputs: int) -> tuple[nn.Linear, list[int]]:
+    """One product that makes the modulations of all blocks, and their widths, in the order in which they stand."""
+    widths = [module.modulation for module in network.modules() if isinstance(module, ResidualBlock)]
+    layer = linear(inputs, sum(widths))
+    for weight in layer.weight.split(widths):
+        variance_scaling_(weight)
+    return layer, widths
+
+
 class UNet(nn.Module):
     """The U-Net above.
 
@@ -209,7 +218,8 @@ class UNet(nn.Module):
         dropout: the probability, in every residual block.
         groups: of the group normalisations, at most: 32 wherever there are 128 channels or more; few are faster in
             narrow networks.
-        out_channels: of the output; None for C.
+        out_channels: of an output; None for C.
+        outputs: how many come out, stacked on the channels: 2 where variances are learned as well.
         vector, context, concat: the widths of the condition's three parts, 0 for none.
         heads: of attention; or `head_width`, the channels of each.
         embedding: of the noise level, "sinusoidal" or "fourier".
@@ -233,6 +243,7 @@ class UNet(nn.Module):
         dropout: float = 0.1,
         groups: int = 32,
         out_channels: int | None = None,
+        outputs: int = 1,
         vector: int = 0,
         context: int = 0,
         concat: int = 0,
@@ -248,6 +259,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         at_least_one(width=width, blocks=blocks, groups=groups, heads=heads, head_width=head_width or 1)
+        at_least_one(outputs=outputs)
         if not multipliers or min(multipliers) < 1:
             raise ValueError(f"multipliers must be one number or more, each at least 1, not {list(multipliers)}")
         sides = level_sides(shape, multipliers)
@@ -292,13 +304,9 @@ class UNet(nn.Module):
                 now = count
             self.up.append(Ascent(cells, change(count, way.up) if level > 0 else None))
         self.norm = GroupNorm(now, groups)
-        self.last = conv(now, shape[0] if out_channels is None else out_channels, scale=0)
+        self.last = conv(now, outputs * (shape[0] if out_channels is None else out_channels), scale=0)
 
-        # One product makes the modulations of all blocks, in the order in which they stand.
-        self.modulations = [m.modulation for m in self.modules() if isinstance(m, ResidualBlock)]
-        self.modulation = linear(4 * width, sum(self.modulations))
-        for weight in self.modulation.weight.split(self.modulations):
-            variance_scaling_(weight)
+        self.modulation, self.modulations = joint_modulation(self, 4 * width)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition | None = None) -> Tensor:
@@ -310,7 +318,7 @@ class UNet(nn.Module):
             condition: with the parts that the network was built for.
 
         Returns:
-            (B, out_channels, H, W).
+            (B, outputs * out_channels, H, W).
         """
         vector, context, concat = parts(condition, self.vector_width, self.context_width, self.concat_width)
         modulation = self.modulation(F.silu(self.embedding(noise, vector)))

@@ -126,7 +126,7 @@ def test_no_denoiser_has_a_lower_bound_than_the_ideal_one():
         assert (worse["L_t"][:-1] > best["L_t"][:-1]).all()
 
 
-def published_terms(name: str, steps: int, large: bool, x_0, noise, network) -> np.ndarray:
+def published_terms(name: str, steps: int, variance: str, x_0, noise, network, v) -> np.ndarray:
     """Improved DDPM's `_vb_terms_bpd` in nats, with the exact distribution function; x_0 holds 256 levels."""
     beta = published_beta(name, steps).numpy()
     bar = np.cumprod(1 - beta)
@@ -134,6 +134,7 @@ def published_terms(name: str, steps: int, large: bool, x_0, noise, network) -> 
     posterior_variance = beta * (1 - before) / (1 - bar)
     log_clipped = np.log(np.append(posterior_variance[1], posterior_variance[1:]))
     log_large = np.log(np.append(posterior_variance[1], beta[1:]))
+    log_beta = np.log(beta)
     terms = []
     for t in range(steps):
         x_t = np.sqrt(bar[t]) * x_0 + np.sqrt(1 - bar[t]) * noise[t]
@@ -143,7 +144,13 @@ def published_terms(name: str, steps: int, large: bool, x_0, noise, network) -> 
             (1 - before[t]) * np.sqrt(1 - beta[t]) / (1 - bar[t]),
         )
         true, mean = of_x_0 * x_0 + of_x_t * x_t, of_x_0 * guess + of_x_t * x_t
-        log_p, log_q = (log_large if large else log_clipped)[t], log_clipped[t]
+        part = (v(x_t, t) + 1) / 2
+        log_p = {
+            "posterior": log_clipped[t],
+            "transition": log_large[t],
+            "learned": part * log_beta[t] + (1 - part) * log_clipped[t],
+        }[variance]
+        log_q = log_clipped[t]
         kl = 0.5 * (-1 + log_p - log_q + np.exp(log_q - log_p) + (true - mean) ** 2 * np.exp(-log_p))
         plus = stats.norm.cdf(x_0 + 1 / 255, mean, np.exp(0.5 * log_p))
         minus = stats.norm.cdf(x_0 - 1 / 255, mean, np.exp(0.5 * log_p))
@@ -153,7 +160,7 @@ def published_terms(name: str, steps: int, large: bool, x_0, noise, network) -> 
     return np.stack([*terms, prior.sum((1, 2, 3))], 1)
 
 
-@variances
+@pytest.mark.parametrize("variance", ["posterior", "transition", "learned"])
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_every_term_of_images_is_that_of_the_published_code(name, variance):
     steps, rng = 40, Rng(1, torch.arange(3))
@@ -164,17 +171,20 @@ def test_every_term_of_images_is_that_of_the_published_code(name, variance):
     def network(x, t):
         return np.sin(3 * np.roll(x, 1, -1) + t)
 
+    def v(x, t):
+        return np.cos(2 * x + t)
+
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
         alpha, sigma = (match(c, x_t) for c in schedule(t))
-        return Denoised(
-            (x_t - sigma * torch.from_numpy(network(x_t.numpy(), round(schedule.level(t)[0].item())))) / alpha
-        )
+        asked = x_t.numpy(), round(schedule.level(t)[0].item())
+        eps, between = (torch.from_numpy(f(*asked)) for f in (network, v))
+        return Denoised((x_t - sigma * eps) / alpha, (between + 1) / 2)
 
     drawn = rng.stage("bound")
     noise = [drawn.normal_like(x_0).numpy() for _ in range(steps)]
     field = Field((3, 4, 4), levels=256)
     found = bound(x_0, denoise, schedule, variance=variance, field=field, bounded=True, rng=rng)
-    theirs = published_terms(name, steps, variance == "transition", x_0.numpy(), noise, network)
+    theirs = published_terms(name, steps, variance, x_0.numpy(), noise, network, v)
     torch.testing.assert_close(found.terms["L_t"], torch.from_numpy(theirs), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(found.nats, torch.from_numpy(theirs).sum(1), rtol=1e-6, atol=0)
 
@@ -189,6 +199,33 @@ def test_the_first_variance_is_replaced_by_the_seconds_posterior_variance(varian
     published = posterior if later == "posterior" else torch.cat([posterior[:1], beta[1:]])
     found = VariationalBound("all", variance).log_variance(schedule, t, (t * 1000 - 1).round() / 1000)
     torch.testing.assert_close(found, published.log(), rtol=1e-10, atol=0)
+
+
+def test_variances_that_the_network_learned_are_taken_unless_told_otherwise():
+    schedule, x_0 = LinearBeta(50), torch.zeros(2, 1, dtype=torch.float64)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
+        return Denoised(x_t / 2, torch.full_like(x_t, 0.3))
+
+    nats = {v: bound(x_0, denoise, schedule, variance=v).nats for v in (None, "learned", "posterior")}
+    assert torch.equal(nats[None], nats["learned"])
+    assert not torch.equal(nats[None], nats["posterior"])
+    of_ideal = (bound(x_0, ideal_denoiser(schedule), schedule, variance=v).nats for v in (None, "posterior"))
+    assert torch.equal(*of_ideal)
+    with pytest.raises(UserError, match=r"estimator.variance=learned: the model learned no variances"):
+        bound(x_0, ideal_denoiser(schedule), schedule, variance="learned")
+
+
+@variances
+def test_what_is_trained_is_the_bound(variance):
+    """The mean over all times of a datum's term in training, with the ends, is its bound."""
+    schedule, x_0 = LinearBeta(50), torch.tensor([[0.3]], dtype=torch.float64)
+    t = torch.arange(1, 51, dtype=torch.float64) / 50
+    trained, data = VariationalBound(1, variance), x_0.expand(50, 1)
+    term = trained.term(schedule, data, t, off_by(data, 0.1)(data, t), POINT).mean()
+    ends = trained.ends(schedule, x_0, POINT, Rng(0, torch.arange(1)))
+    whole = bound(x_0, off_by(x_0, 0.1), schedule, variance=variance).nats
+    torch.testing.assert_close(term + sum(ends.values()), whole, rtol=1e-12, atol=0)
 
 
 # Discrete data

@@ -1,5 +1,7 @@
 """Laws of diffusion models as a whole: the loss, what sampling starts from, and what labels do."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,13 @@ from genlab.core.rng import Rng
 from genlab.core.spec import Field
 from genlab.models.conditioning import ClassLabel, Conditioner, Unconditional
 from genlab.models.diffusion.bound import VariationalBound
+from genlab.models.diffusion.continuous import VariancePreserving
+from genlab.models.diffusion.continuous_bound import ContinuousBound
 from genlab.models.diffusion.model import GaussianDiffusion
 from genlab.models.diffusion.prediction import TABLE
 from genlab.models.diffusion.samplers.ancestral import Ancestral
 from genlab.models.diffusion.schedule import LinearBeta, Schedule, match
+from genlab.models.diffusion.times import LossAware
 from genlab.models.diffusion.weighting import Simple, UniformTimes
 from genlab.networks.condition import Condition
 from genlab.networks.mlp import MLP
@@ -40,10 +45,12 @@ class Same(nn.Module):
 
     def forward(self, x_t: Tensor, level: Tensor, condition: Condition | None = None) -> Tensor:
         t = (level.double() + 1) / self.schedule.steps
+        if self.kind == "edm":
+            t = self.schedule.time(-8 * level.double())  # It is told log(sigma / alpha) / 4.
         alpha, sigma = (match(c, x_t) for c in self.schedule(t))
-        c_skip, c_out, c_in = (match(c, x_t) for c in TABLE[self.kind](*self.schedule(t)))
+        c_skip, c_out, c_in = (match(c, x_t) for c in TABLE[self.kind](*self.schedule(t))[:3])
         x_t = x_t / c_in
-        x_0 = (x_t - sigma * torch.sin(3 * x_t + match(level, x_t))) / alpha
+        x_0 = (x_t - sigma * torch.sin(3 * x_t + match(self.schedule.level(t), x_t))) / alpha
         return (x_0 - c_skip * x_t) / c_out
 
 
@@ -103,6 +110,136 @@ def test_the_loss_does_not_depend_on_how_a_batch_is_split_over_processes(kind):
         torch.stack(losses).mean(), whole.loss(given, rng, "model", 0)["loss"], rtol=1e-13, atol=0
     )
     assert losses[0] != losses[1]
+
+
+# The bound in the loss
+
+
+class TwoOutputs(nn.Module):
+    """A network of three weights that says the noise and the variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.8, 0.5, 0.3], dtype=torch.float64))
+
+    def forward(self, x_t: Tensor, level: Tensor, condition: Condition | None = None) -> Tensor:
+        shared = self.weight[2] * x_t + match(level, x_t) / 100
+        return torch.cat([self.weight[0] * torch.sin(shared), self.weight[1] * torch.cos(shared)], dim=1)
+
+
+def by_hand(network: TwoOutputs, x_0: Tensor, t: Tensor, eps: Tensor, detach: bool) -> tuple[Tensor, Tensor]:
+    """Each datum's L_simple and T L_vlb in bits/dim, L_T included, as improved DDPM writes them; steps count from 0."""
+    steps = 100
+    beta = torch.linspace(1e-3, 0.2, steps, dtype=torch.float64)
+    bar = (1 - beta).cumprod(0)
+    before = torch.cat([torch.ones(1), bar[:-1]])
+    posterior = beta * (1 - before) / (1 - bar)
+    clipped = torch.cat([posterior[1:2], posterior[1:]]).log()
+    rows = [c[t][:, None, None] for c in (bar, before, beta, clipped)]
+    bar_t, before_t, beta_t, log_q = rows
+    x_t = bar_t.sqrt() * x_0 + (1 - bar_t).sqrt() * eps
+    eps_hat, v = network(x_t, t.double()).chunk(2, dim=1)
+    simple = (eps_hat - eps).square().mean((1, 2))
+    if detach:
+        eps_hat = eps_hat.detach()
+    guess = (x_t - (1 - bar_t).sqrt() * eps_hat) / bar_t.sqrt()
+    of_x_0, of_x_t = before_t.sqrt() * beta_t / (1 - bar_t), (1 - beta_t).sqrt() * (1 - before_t) / (1 - bar_t)
+    true, mean = of_x_0 * x_0 + of_x_t * x_t, of_x_0 * guess + of_x_t * x_t
+    log_p = (v + 1) / 2 * beta_t.log() + (1 - v) / 2 * log_q
+    kl = 0.5 * (log_p - log_q - 1 + (log_q - log_p).exp() + (true - mean) ** 2 * (-log_p).exp())
+    decoder = 0.5 * (math.log(2 * math.pi) + log_p + (x_0 - mean) ** 2 * (-log_p).exp())
+    vb = torch.where(t[:, None, None] == 0, decoder, kl).mean((1, 2)) / math.log(2)
+    end = 0.5 * (bar[-1] * x_0**2 + (1 - bar[-1]) - 1 - (1 - bar[-1]).log()).mean((1, 2)) / math.log(2)
+    return simple, steps * vb + end
+
+
+@pytest.mark.parametrize("hybrid", [True, False], ids=["hybrid", "bound alone"])
+def test_losses_with_a_bound_are_those_written_out(hybrid):
+    """The mean learns from L_simple alone where there is one, and from the bound where there is none."""
+    given, rng = batch(1000, torch.float64)
+    learned = model(
+        TwoOutputs(),
+        weighting=Simple() if hybrid else None,
+        outputs=2,
+        bound=VariationalBound(variance="learned"),
+        bound_weight=1e-3 if hybrid else 1.0,
+    )
+    losses = learned.loss(given, rng, "model", 0)
+    t = (UniformTimes()(learned.schedule, rng) * 100).round().long() - 1
+    assert t.min() == 0
+    network = TwoOutputs()
+    simple, bound = by_hand(network, given["x"], t, rng.stage("noise").normal_like(given["x"]), detach=hybrid)
+    expected = simple.mean() + 1e-3 * bound.mean() if hybrid else bound.mean()
+    torch.testing.assert_close(losses["loss"], expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(losses["bound"], bound.mean(), rtol=1e-9, atol=0)
+    assert ("simple" in losses) == hybrid
+    if hybrid:
+        torch.testing.assert_close(losses["simple"], simple.mean(), rtol=1e-9, atol=0)
+    (gradient,) = torch.autograd.grad(expected, network.weight)
+    (found,) = torch.autograd.grad(losses["loss"], learned.network.weight)
+    torch.testing.assert_close(found, gradient, rtol=1e-8, atol=1e-12)
+    assert found.abs().min() > 1e-4
+
+
+def test_times_drawn_by_their_losses_leave_the_bound_what_it_is():
+    """Importance weights undo how often each was drawn, and the ends are not weighted."""
+    given, rng = batch(20_000, torch.float64)
+    bounds = []
+    for times in (UniformTimes(), LossAware(steps=100)):
+        bound = VariationalBound(variance="learned")
+        learned = model(TwoOutputs(), weighting=None, times=times, outputs=2, bound=bound)
+        with torch.no_grad():
+            for step in range(3):
+                learned.train()
+                learned.loss(given, Rng(0, rng.index, step=step), "model", step)
+            bounds.append(learned.loss(given, Rng(0, rng.index, step=3), "model", 3)["bound"].item())
+    assert bounds[1] == pytest.approx(bounds[0], rel=0.02)
+    assert bounds[1] != bounds[0]
+
+
+def test_a_model_is_measured_by_its_own_bound_where_none_is_asked_for():
+    given, rng = batch(4)
+    network = MLP((2, 3), width=8, layers=1)
+    continuous = model(network, schedule=VariancePreserving())
+    assert torch.equal(continuous.nll(given, rng).nats, continuous.nll(given, rng, ContinuousBound()).nats)
+    own = model(network, schedule=VariancePreserving(), weighting=None, bound=ContinuousBound(7))
+    assert torch.equal(own.nll(given, rng).nats, own.nll(given, rng, ContinuousBound(7)).nats)
+    table = model(network)
+    assert torch.equal(table.nll(given, rng).nats, table.nll(given, rng, VariationalBound()).nats)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weighting": None}, "weighting=none: nothing is left to train"),
+        ({"outputs": 2}, r"model.outputs=2: the weighted error trains no variances; give a model.bound"),
+        ({"bound": VariationalBound(variance="learned")}, r"model.bound.variance=learned: .* set model.outputs=2"),
+        ({"outputs": 2, "bound": VariationalBound(variance="transition")}, r"model.outputs=2: .* set it to learned"),
+        ({"bound": VariationalBound(), "bound_weight": 0.0}, r"model.bound_weight=0.0: must be above 0"),
+        ({"bound": ContinuousBound()}, r"model.bound: .* a table of 100 steps"),
+        ({"bound": VariationalBound(), "schedule": VariancePreserving()}, r"model.bound: .* schedule is continuous"),
+        (
+            {"bound": ContinuousBound(), "schedule": VariancePreserving(), "outputs": 2},
+            r"model.outputs=2: steps in continuous time have no variances",
+        ),
+    ],
+    ids=["nothing", "no bound", "no output", "fixed variance", "no weight", "table", "continuous", "no steps"],
+)
+def test_parts_of_a_loss_that_do_not_suit_each_other_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        model(MLP((2, 3), width=8, layers=1, outputs=2), **options)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_network_of_another_number_of_outputs_is_named(outputs):
+    given, rng = batch(4)
+    bound = VariationalBound(variance="learned") if outputs == 2 else None
+    other = model(MLP((2, 3), width=8, layers=1, outputs=3 - outputs), outputs=outputs, bound=bound)
+    with pytest.raises(UserError, match=f"network.outputs: .*model.outputs={outputs}"):
+        other.loss(given, rng, "model", 0)
+
+
+# Times
 
 
 def test_times_are_the_tables_and_all_of_them_equally_often():
@@ -174,9 +311,7 @@ def test_estimates_are_clipped_where_the_data_have_levels(levels):
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_all_is_computed_where_the_model_is(eta):
     """The meta device computes nothing, and like a GPU refuses tensors of another device."""
-    with torch.device("meta"):
-        elsewhere = model(MLP((2, 3), width=8, layers=1))
-    elsewhere.to("meta")
+    elsewhere = model(MLP((2, 3), width=8, layers=1)).to("meta")
     rng = Rng(0, torch.arange(4, device="meta"))
     given = {"x": torch.zeros(4, 2, 3, device="meta")}
     assert elsewhere.loss(given, rng, "model", 0)["loss"].device.type == "meta"
