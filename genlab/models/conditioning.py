@@ -24,10 +24,13 @@ class Conditioner(nn.Module):
     Attributes:
         reads: the batch keys that it looks at.
         vector: the width of the condition's vector, 0 where it has none.
+        dropout: the probability that training replaces the condition by one that says nothing; where it is 0 the
+            network never learned to do without.
     """
 
     reads: frozenset[str] = frozenset()
     vector: int = 0
+    dropout: float = 0.0
 
     @abstractmethod
     def forward(self, batch: Batch, rng: Rng | None = None) -> Condition | None:

@@ -1,7 +1,8 @@
 """What a network is told beside its input, in the three forms in which a network can take it in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 from genlab.core.errors import UserError
@@ -20,6 +21,22 @@ class Condition:
     vector: Tensor | None = None
     context: Tensor | None = None
     concat: Tensor | None = None
+
+
+def stacked(first: Condition | None, second: Condition | None) -> Condition | None:
+    """The rows of both, one after the other, for one call of a network. Both have the same parts."""
+    if first is None or second is None:
+        if first is not second:
+            raise ValueError("one is a condition and the other has none")
+        return None
+    rows: dict[str, Tensor] = {}
+    for name in (field.name for field in fields(Condition)):
+        one, other = getattr(first, name), getattr(second, name)
+        if (one is None) != (other is None):
+            raise ValueError(f"one has a {name} and the other has none")
+        if one is not None:
+            rows[name] = torch.cat([one, other])
+    return Condition(**rows)
 
 
 def parts(

@@ -18,7 +18,7 @@ UNETS = {
     "ncsn++": {"resample": "fir", "skip_rescale": True, "embedding": "fourier", "progressive": "residual"},
     "adm": {"resample": "pool", "scale_shift": True, "head_width": 4},
     "vdm": {"fourier_features": True, "embedding_scale": 1000.0},
-    "learned_variance": {"out_channels": 6, "heads": 2},
+    "learned_variance": {"outputs": 2, "heads": 2},
     "conditional": CONDITION,
     "conditional_residual": {**CONDITION, "progressive": "residual", "skip_rescale": True},
 }
@@ -31,9 +31,9 @@ def unet(options: dict) -> UNet:
 NETWORKS = {f"unet_{name}": (lambda o=options: unet(o), SHAPE, options) for name, options in UNETS.items()} | {
     "mlp": (lambda: MLP((2,), width=16, layers=2), (2,), {}),
     "mlp_conditional": (lambda: MLP((2,), width=16, layers=2, vector=5, out_channels=4), (2,), {"vector": 5}),
-    "mlp_image": (lambda: MLP(SHAPE, width=16, layers=2, out_channels=6, embedding="fourier"), SHAPE, {}),
+    "mlp_image": (lambda: MLP(SHAPE, width=16, layers=2, outputs=2, embedding="fourier"), SHAPE, {}),
     "dit": (lambda: DiT(SHAPE, width=16, depth=2, heads=2), SHAPE, {}),
-    "dit_learned_variance": (lambda: DiT(SHAPE, patch=4, width=16, depth=1, heads=1, out_channels=6), SHAPE, {}),
+    "dit_learned_variance": (lambda: DiT(SHAPE, patch=4, width=16, depth=1, heads=1, outputs=2), SHAPE, {}),
     "dit_conditional": (lambda: DiT(SHAPE, width=16, depth=2, heads=2, **CONDITION), SHAPE, CONDITION),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
