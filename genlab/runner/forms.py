@@ -1,5 +1,6 @@
 """How samples lie in a folder: as pictures, one a file, or in shards of 1,024; and which of them are there already."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from genlab.core.files import replacing
 from genlab.core.spec import Batch, Field
 from genlab.data.images import read
 from genlab.runner.measure import Drawing
-from genlab.runner.pictures import pixels, save_png
+from genlab.runner.pictures import grid_of_strips, panels, pixels_of, read_note, save_png, strips
+from genlab.tasks.contract import Task
+from genlab.tasks.generate import Generate
 
 SHARD = 1024
 
@@ -25,13 +28,19 @@ class Form:
         folder: of the files.
         field: of "x".
         n: how many samples there shall be.
+        task: says which of what stands beside "x" is shown, and which are numbers.
     """
 
     size = 1
     """Samples in a file."""
 
-    def __init__(self, folder: Path, field: Field, n: int) -> None:
-        self.folder, self.field, self.n = folder, field, n
+    def __init__(self, folder: Path, field: Field, n: int, task: Task | None = None) -> None:
+        self.folder, self.field, self.n, self.task = folder, field, n, task or Generate()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The keys of numbers."""
+        return *self.task.numbers, *self.task.traces
 
     def path(self, first: int) -> Path:
         """The file whose first sample has this number."""
@@ -40,8 +49,12 @@ class Form:
     def write(self, first: int, samples: Batch) -> None:
         raise NotImplementedError
 
-    def read(self, n: int) -> Tensor:
-        """The first n as the model's own numbers, as far as the files hold them."""
+    def picture(self, n: int) -> Tensor:
+        """The first n, or some of them, (3, H, W) in uint8, where there is a picture of such data."""
+        raise NotImplementedError
+
+    def values(self) -> Batch:
+        """The numbers of all samples, in order, by their keys."""
         raise NotImplementedError
 
     def file(self, first: int) -> range:
@@ -72,7 +85,7 @@ def cut(batches: Iterator[Batch], sizes: list[int]) -> Iterator[Batch]:
     """Batches of the sizes wanted, from batches of any size. No more is held than one of each."""
     held: Batch = {}
     for size in sizes:
-        while not held or len(held["x"]) < size:
+        while not held or len(next(iter(held.values()))) < size:
             new = next(batches)
             held = {key: torch.cat([held[key], value]) for key, value in new.items()} if held else new
         yield {key: value[:size] for key, value in held.items()}
@@ -80,23 +93,35 @@ def cut(batches: Iterator[Batch], sizes: list[int]) -> Iterator[Batch]:
 
 
 class Pngs(Form):
-    """One file a sample, 000000.png and on."""
+    """One file a sample, 000000.png and on: the sample, or a strip of all that is shown of it, and its numbers."""
 
     def path(self, first: int) -> Path:
         return self.folder / f"{first:06d}.png"
 
     def write(self, first: int, samples: Batch) -> None:
-        save_png(pixels(samples["x"], self.field)[0], self.path(first))
+        note = {key: samples[key][0].tolist() for key in self.kept}
+        picture = strips(samples, self.task.layout, self.field)[0]
+        save_png(picture, self.path(first), json.dumps(note) if note else "")
 
-    def read(self, n: int) -> Tensor:
+    def picture(self, n: int) -> Tensor:
         channels = self.field.shape[0]
-        pictures = [np.array(read(self.path(i), channels)) for i in range(n)]
-        x = torch.from_numpy(np.stack(pictures)).view(n, *self.field.shape[1:], channels)
-        return x.permute(0, 3, 1, 2).float() / 127.5 - 1
+        stacked = np.stack([np.array(read(self.path(i), channels)) for i in range(n)])
+        pictures = torch.from_numpy(stacked).view(*stacked.shape[:3], channels).permute(0, 3, 1, 2)
+        return grid_of_strips(pictures, self.field)
+
+    def values(self) -> Batch:
+        if not self.kept:
+            return {}
+        notes = [json.loads(read_note(self.path(i))) for i in range(self.n)]
+        return {key: torch.tensor([note[key] for note in notes], dtype=torch.float64) for key in self.kept}
 
 
 class Shards(Form):
-    """Files of 1,024 samples: images in uint8 (N, H, W, C) under "x", other data as they are, labels beside them."""
+    """Files of 1,024 samples: images in uint8 (N, H, W, C) under "x", other data as they are, labels beside them.
+
+    Several images of a sample are (N, K, H, W, C). Those of a task that asks for exact numbers are (N, C, H, W) as they
+    are.
+    """
 
     size = SHARD
 
@@ -105,15 +130,38 @@ class Shards(Form):
 
     def write(self, first: int, samples: Batch) -> None:
         arrays: dict[str, Any] = {key: value.numpy() for key, value in samples.items()}
-        if self.field.is_image:
-            arrays["x"] = pixels(samples["x"], self.field).permute(0, 2, 3, 1).numpy()
+        if self.rounded:
+            for key in self.shown:
+                arrays[key] = pixels_of(key, samples[key], self.field).movedim(-3, -1).numpy()
         with replacing(self.path(first)) as file:
             np.savez(file, **arrays)
 
-    def read(self, n: int) -> Tensor:
-        parts = []
-        for first in range(0, n, SHARD):
+    @property
+    def rounded(self) -> bool:
+        return self.field.is_image and not self.task.exact
+
+    @property
+    def shown(self) -> set[str]:
+        return {key for keys in self.task.layout for key in keys}
+
+    def picture(self, n: int) -> Tensor:
+        samples = self.read(n)
+        if not self.field.is_image:
+            return panels(samples, self.task.layout, self.field)
+        return grid_of_strips(strips(samples, self.task.layout, self.field), self.field)
+
+    def read(self, n: int) -> Batch:
+        """What is shown of the first n, as the model's own numbers, as far as the files hold them."""
+        samples = self._held(self.shown, n)
+        return {key: x.movedim(-1, -3).float() / 127.5 - 1 if self.rounded else x for key, x in samples.items()}
+
+    def values(self) -> Batch:
+        return {key: value.double() for key, value in self._held(set(self.kept), self.n).items()}
+
+    def _held(self, keys: set[str], n: int) -> Batch:
+        parts: dict[str, list[Tensor]] = {key: [] for key in keys}
+        for first in range(0, n if keys else 0, SHARD):
             with np.load(self.path(first), allow_pickle=False) as arrays:
-                parts.append(torch.from_numpy(arrays["x"]))
-        x = torch.cat(parts)[:n]
-        return x.permute(0, 3, 1, 2).float() / 127.5 - 1 if self.field.is_image else x
+                for key in keys:
+                    parts[key].append(torch.from_numpy(arrays[key]))
+        return {key: torch.cat(part)[:n] for key, part in parts.items()}

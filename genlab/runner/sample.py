@@ -18,22 +18,29 @@ from genlab import __version__
 from genlab.core.collectives import barrier, world
 from genlab.core.errors import Interrupted, UserError
 from genlab.core.files import replacing
+from genlab.core.spec import spec_to_config
+from genlab.data.contract import Split
 from genlab.metrics.features import fingerprint
+from genlab.metrics.record import How
 from genlab.runner import processes
 from genlab.runner.build import build
 from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
 from genlab.runner.devices import processes_asked
+from genlab.runner.estimated import informed
 from genlab.runner.forms import Form, Pngs, Shards
 from genlab.runner.measure import Drawing
-from genlab.runner.meeting import agreed, joined
-from genlab.runner.pictures import mosaic, save_gif, save_png, viewable
+from genlab.runner.meeting import agreed, in_turn, joined
+from genlab.runner.pictures import is_sequence, mosaic, save_gif, save_png, viewable
+from genlab.runner.reports import report
+from genlab.tasks.contract import Task
 
-GRID = 64
+# Samples in the grid: images or sequences, and points.
+GRID, POINTS = 64, 512
 FRAMES = 40
 RECORD = "samples.json"
 # Of the record, what does not decide the samples: the weights do, wherever they lie.
-ASIDE = ("checkpoint", "complete")
+ASIDE = ("checkpoint", "guidance_ckpt", "complete")
 
 
 def sample(composed: DictConfig) -> None:
@@ -45,10 +52,10 @@ def sample(composed: DictConfig) -> None:
         count = processes_asked(composed.devices, composed.device)
         apart = count > 1 and world()[1] == 1
         work = opened(composed, device="cpu" if apart else composed.device)
-        folder = agreed(lambda: output_folder(work.trained, composed, work.record))
+        folder = agreed(lambda: output_folder(work.trained, composed, work.record, work.drawing.task.name))
         form = work.form(folder)
         if not form.missing() and complete(folder):
-            print(f"{folder}: all {composed.n} samples are there; nothing is left to draw")
+            print(f"{folder}: all {form.n} samples are there; nothing is left to draw")
             return
         try:
             if world()[0] == 0:
@@ -58,12 +65,12 @@ def sample(composed: DictConfig) -> None:
                 composed.ckpt = str(work.trained.checkpoint.path)
                 processes.run(draw, (composed, folder, work.record), count)
             else:
-                form.draw(work.drawing)
+                form.draw(work.ready())
             barrier()
             if world()[0] == 0:
                 finish(form, work, composed)
         except KeyboardInterrupt:
-            there = f"{form.done()} of {composed.n} samples are in {folder}"
+            there = f"{form.done()} of {form.n} samples are in {folder}"
             raise Interrupted(f"stopped: {there}; the same command goes on") from None
 
 
@@ -74,7 +81,7 @@ def draw(composed: DictConfig, folder: Path, record: dict[str, Any]) -> None:
     if differing:
         path = work.trained.checkpoint.path
         raise UserError(f"{path} was written over meanwhile ({differing}); give the command again")
-    work.form(folder).draw(work.drawing)
+    work.form(folder).draw(work.ready())
 
 
 @dataclass
@@ -86,42 +93,87 @@ class Work:
     record: dict[str, Any]
 
     def form(self, folder: Path) -> Form:
-        field = self.trained.model.spec["x"]
-        kind = Pngs if self.record["format"] == "png" and field.is_image else Shards
-        return kind(folder, field, self.record["n"])
+        field, task = self.trained.model.spec["x"], self.drawing.task
+        kind = Pngs if self.record["format"] == "png" and field.is_image and not task.exact else Shards
+        return kind(folder, field, self.record["n"], task)
+
+    def ready(self) -> Drawing:
+        """What draws, with what its sampler must know of the model."""
+        self.drawing.sampler = informed(self.trained, self.drawing.sampler)
+        return self.drawing
+
+    @property
+    def how(self) -> How:
+        """What a number about the samples should say of them."""
+        heard = ("model", "step", "weights", "sampler", "nfe", "guidance", "guidance_scale", "data", "seed")
+        return {key: self.record[key] for key in heard if isinstance(self.record.get(key), str | int | float)}
 
 
 def opened(composed: DictConfig, device: str) -> Work:
     """The checkpoint, and how the command line asks for samples of it."""
     trained = open_checkpoint(composed, device)
-    sampler = trained.part("sampler")
-    task = build(plain(composed, ("task",))["task"], path="task")
-    lacking = task.needs - trained.model.can
-    if lacking:
-        raise UserError(f"task: {type(trained.model).__name__} cannot {', '.join(sorted(lacking))}")
+    task = asked(composed)
+    sampler = trained.part("sampler") if task.sampled else None
+    task.check(trained.model, sampler)
     if composed.gif and not viewable(trained.model.spec["x"]):
         raise UserError("gif=true: there is no picture of such data")
-    task.conditions(trained.model, torch.arange(1))
-    drawing = Drawing(trained.model, sampler, composed.seed, composed.batch_size, task)
-    return Work(trained, drawing, recorded(trained, sampler, composed))
+    n, size = task.count(composed.n), max(1, composed.batch_size // task.width)
+    record = recorded(trained, sampler, composed, task, n)
+    data = None
+    if task.split is not None:
+        data, record["data"] = given(trained, task, n)
+    drawing = Drawing(trained.model, sampler, composed.seed, size, task, data=data)
+    return Work(trained, drawing, json.loads(json.dumps(record)))
 
 
-def recorded(trained: Trained, sampler: Any, composed: DictConfig) -> dict[str, Any]:
-    """What decides the samples, in the order of importance, as JSON has it."""
-    record = {
+def asked(composed: DictConfig) -> Task:
+    """The task of the command line; an error where an option beside it is none of its."""
+    config = plain(composed, ("task",))["task"]
+    task = build(config, path="task")
+    if composed.label is not None and "label" not in config:
+        raise UserError(f"label={composed.label}: task={task.name} takes the labels of its data; leave it out")
+    if composed.data is not None and task.split is None:
+        raise UserError(f"data: task={task.name} is given no data; leave it out")
+    for name in () if task.sampled else ("sampler", "guidance"):
+        if composed[name] is not None:
+            raise UserError(f"{name}: task={task.name} draws no samples; leave it out")
+    if composed.gif and not task.sampled:
+        raise UserError(f"gif=true: task={task.name} draws no samples; leave it out")
+    return task
+
+
+def given(trained: Trained, task: Task, n: int) -> tuple[Split, str]:
+    """The data that the task's n samples are about, and what they are called."""
+    assert task.split is not None
+    dataset, split = trained.data(), task.split
+    data = in_turn(lambda: dataset.split(split))
+    numbers = task.data(torch.arange(n))
+    last = -1 if numbers is None else int(numbers.max())
+    if last >= len(data):
+        raise UserError(
+            f"task={task.name}: datum {last} is asked for, and the {split} split of {dataset.identity} has {len(data)} "
+            "data, numbered from 0; lower n, or name others"
+        )
+    return data, f"{dataset.identity} {split}"
+
+
+def recorded(trained: Trained, sampler: Any, composed: DictConfig, task: Task, n: int) -> dict[str, Any]:
+    """What decides the samples, in the order of importance."""
+    return {
         "checkpoint": str(trained.checkpoint.path),
         **trained.how(),
         "fingerprint": fingerprint(trained.model.state_dict()),
         **sampler_note(sampler, trained.model),
-        "sampler_options": trained.config.get("sampler"),
-        "task": plain(composed, ("task",))["task"],
+        "sampler_options": trained.config.get("sampler") if task.sampled else None,
+        "task": {**plain(composed, ("task",))["task"], **task.facts},
+        "layout": task.layout,
         "seed": composed.seed,
-        "n": composed.n,
-        "sample_numbers": [0, composed.n - 1],
+        "n": n,
+        "sample_numbers": [0, n - 1],
+        "spec": spec_to_config(trained.model.spec),
         "format": composed.format,
         "genlab": __version__,
     }
-    return json.loads(json.dumps(record))
 
 
 def begin(folder: Path, form: Form, record: dict[str, Any]) -> None:
@@ -133,13 +185,19 @@ def begin(folder: Path, form: Form, record: dict[str, Any]) -> None:
 
 
 def finish(form: Form, work: Work, composed: DictConfig) -> None:
-    """A grid of the first samples, an animation where one is asked for, and the record that all is there."""
-    field, first = form.field, min(GRID, form.n)
+    """What the samples come to, pictures of the first, and the record that all is there."""
+    field, task = form.field, form.task
+    numbers = task.data(torch.arange(form.n)) if task.split is not None else None
+    about = numbers.tolist() if numbers is not None and numbers.ndim == 1 else None
+    report(task, form.values(), about, form.folder, work.how)
     if viewable(field):
-        save_png(mosaic(form.read(first), field), form.folder / "grid.png")
+        save_png(
+            form.picture(min(GRID if field.is_image or is_sequence(field) else POINTS, form.n)),
+            form.folder / "grid.png",
+        )
     if composed.gif:
         work.trained.model.to(chosen_device(composed.device))
-        save_gif(path_frames(work.drawing, first), form.folder / "path.gif")
+        save_gif(path_frames(work.ready(), min(GRID, form.n)), form.folder / "path.gif")
     save_record(form.folder, {**work.record, "complete": True})
     print(form.folder / "grid.png" if viewable(field) else form.folder)
 
@@ -172,7 +230,7 @@ def difference(record: dict[str, Any], other: dict[str, Any]) -> str | None:
     return None
 
 
-def output_folder(trained: Trained, composed: DictConfig, record: dict[str, Any]) -> Path:
+def output_folder(trained: Trained, composed: DictConfig, record: dict[str, Any], task: str) -> Path:
     """A new folder, or that of the same command which was stopped before it was done, or which is named again.
 
     Raises:
@@ -192,7 +250,8 @@ def output_folder(trained: Trained, composed: DictConfig, record: dict[str, Any]
             raise UserError(f"out={folder}: it holds samples of {differing}; name a new folder")
         return folder
     note = "".join(f"_{record[key]}" for key in ("sampler", "nfe") if key in record)
-    name = f"step_{trained.checkpoint.step:07d}{note}_seed_{composed.seed}_n_{composed.n}"
+    what = "" if task == "generate" else f"_{task}"
+    name = f"step_{trained.checkpoint.step:07d}{what}{note}_seed_{composed.seed}_n_{record['n']}"
     number = 1
     while True:
         folder = trained.run / "samples" / (name if number == 1 else f"{name}_{number}")
@@ -214,6 +273,5 @@ def path_frames(drawing: Drawing, n: int) -> list[Tensor]:
             shown = int(progress * FRAMES)
             frames.append(mosaic(x.clamp(-1, 1) if field.is_image else x, field))
 
-    index = torch.arange(n, device=drawing.model.device)
-    drawing.task(drawing.model, index, drawing.seed, drawing.sampler, watch)
+    drawing.ask(torch.arange(n), watch)
     return frames

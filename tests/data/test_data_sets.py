@@ -11,12 +11,14 @@ from genlab.core.units import from_levels, to_levels
 from genlab.data.binarized_mnist import BinarizedMNIST
 from genlab.data.cifar10 import CIFAR10
 from genlab.data.digits import Digits
+from genlab.data.heartbeat import Heartbeat
 from genlab.data.mnist import MNIST
 from genlab.data.toy2d import HELD_OUT, SHAPES, Toy2D
 
 NAMES = ("train", "validation", "test")
 SETS = {
     "digits": (Digits, None, (1257, 180, 360), "b0d818b5b670"),
+    "heartbeat": (Heartbeat, None, (5000, 1000, 1000), "6b17c2844b0a"),
     "mnist": (lambda: MNIST(download=False), "MNIST/raw", (55_000, 5_000, 10_000), "5a6ae039d56a"),
     "mnist-32": (lambda: MNIST(pad=32, download=False), "MNIST/raw", (55_000, 5_000, 10_000), "e85410ba5062"),
     "cifar10": (lambda: CIFAR10(download=False), "cifar-10-batches-bin", (45_000, 5_000, 10_000), "8b11c41ddcbc"),
