@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model:            genlab train model=ddpm data=digits",
     "sample": "draw samples:             genlab sample ckpt=outputs/RUN n=64 sampler=ddim sampler.steps=50",
     "eval": "measure a model:          genlab eval ckpt=outputs/RUN metric=[fid,is,nll]",
+    "compare": "compare runs:             genlab compare outputs/RUN outputs/OTHER",
     "list": "name what there is:       genlab list models",
 }
 
@@ -16,9 +17,12 @@ LISTS = {
     "models": "model",
     "data": "data",
     "samplers": "sampler",
+    "guidances": "guidance",
     "metrics": "metric",
     "networks": "network",
     "schedules": "schedule",
+    "weightings": "weighting",
+    "times": "times",
     "trainers": "trainer",
     "tasks": "task",
     "conditioners": "conditioner",
@@ -31,7 +35,7 @@ LISTS = {
 def root_text(command: str) -> str:
     """The command's root config from its first line to the program's own settings, less the defaults list."""
     lines = (config_folder() / f"{command}.yaml").read_text(encoding="utf-8").split("\nhydra:")[0].splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith("defaults:"))
+    first = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     last = next(i for i in range(first + 1, len(lines)) if not lines[i].startswith(" "))
     about = [line.removeprefix("# ") for line in lines[:first]]
     return "\n".join([*about, "", "Options:", *(f"  {line}" for line in lines[last:] if not line.startswith("spec:"))])
@@ -57,6 +61,8 @@ def usage() -> str:
 def command_help(command: str) -> str:
     if command == "list":
         return f"Usage: genlab list {'|'.join(LISTS)}"
+    if command == "compare":
+        return f"Usage: genlab compare [RUN ...] [option=value ...]\n\n{root_text(command)}"
     lines = [f"Usage: genlab {command} [option=value ...] [-m] [--config-dir DIR]", "", root_text(command)]
     lines += ["", "Choices (option=choice):"]
     for group in groups_of(command):
@@ -100,6 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "list":
         return list_choices(rest)
     try:
+        if command == "compare":
+            from genlab.runner.compare import launch as compare
+
+            return compare(rest)
         from genlab.runner.launch import launch
 
         return launch(command, rest)

@@ -1,16 +1,18 @@
 """`genlab eval`: numbers about a trained model, in a table, each with how it was computed, and in evaluations.jsonl."""
 
 import datetime
+import inspect
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from torch import Tensor
 
+from genlab import __version__
 from genlab.core.collectives import world
 from genlab.core.errors import UserError
 from genlab.data.contract import DataSet, SplitName
@@ -26,6 +28,7 @@ from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, 
 from genlab.runner.compose import plain
 from genlab.runner.configs import choices, config_folder, nearest
 from genlab.runner.devices import processes_asked
+from genlab.runner.estimated import informed
 from genlab.runner.judged import pictures_in
 from genlab.runner.measure import (
     Drawing,
@@ -43,9 +46,11 @@ from genlab.runner.progress import meter
 from genlab.runner.sample import read_record
 from genlab.runner.table import show
 
-SETTINGS = ("n", "features", "split", "data", "reference", "write_reference")
-# Of the record of samples, what a number about them repeats.
-HEARD = ("model", "step", "weights", "sampler", "nfe", "seed")
+SETTINGS = ("n", "features", "split", "data", "against", "reference", "write_reference")
+# The data that samples are compared with.
+AGAINST: dict[str, tuple[SplitName, ...]] = {"train": PUBLISHED, "test": ("test",)}
+# Of the record of samples, what a number about them does not repeat.
+ASIDE = ("checkpoint", "fingerprint", "complete", "n", "format", "genlab")
 
 
 def evaluate(composed: DictConfig) -> None:
@@ -119,11 +124,20 @@ class Question:
     @property
     def splits(self) -> list[SplitName]:
         """Of the data, those that are looked at."""
-        return [*(PUBLISHED if self.distances else ()), *([self.settings["split"]] if self.likelihoods else [])]
+        against = AGAINST[self.settings["against"]] if self.distances else ()
+        return [*against, *([self.settings["split"]] if self.likelihoods else [])]
 
     def reference(self, extractor: Extractor, data: DataSet | None) -> FeatureSet:
         keep = any("features" in metric.needs for metric in self.distances.values())
-        real = reference(extractor, data, self.settings["reference"], self.batch_size, keep)
+        splits = AGAINST[self.settings["against"]]
+        real = reference(extractor, data, self.settings["reference"], self.batch_size, keep, splits=splits)
+        for name, metric in self.distances.items():
+            least = metric.least(extractor.dimension)
+            if real.n is not None and real.n < least and metric.needs & {"statistics", "features"}:
+                raise UserError(
+                    f"metric={name}: there are {real.n} data to compare with, and on {extractor.dimension} features it "
+                    f"needs {least}; choose metric.features=classifier on labelled data, or other metrics"
+                )
         if self.settings["write_reference"] is not None and world()[0] == 0:
             real.statistics.save(Path(self.settings["write_reference"]).expanduser())
         return real
@@ -146,6 +160,10 @@ def asked(composed: DictConfig) -> Question:
 def check_settings(settings: dict[str, Any]) -> None:
     if settings["split"] not in ("train", "validation", "test"):
         raise UserError(f"metric.split={settings['split']}: choose train, validation or test")
+    if settings["against"] not in tuple(AGAINST):
+        raise UserError(f"metric.against={settings['against']}: choose {' or '.join(AGAINST)}")
+    if settings["against"] != "train" and settings["reference"] is not None:
+        raise UserError("metric.against and metric.reference: name one of them, a split of the data or a file")
     for name in ("n", "data"):
         value = settings[name]
         if value is not None and (not isinstance(value, int) or value < 1):
@@ -179,10 +197,11 @@ def measured(trained: Trained, question: Question) -> list[Number]:
     model, data, settings = trained.model, trained.data(), question.settings
     seed, batch_size = question.seed, question.batch_size
     in_turn(lambda: [data.split(name) for name in question.splits])
+    taught = trained_on(trained, data)
     numbers: list[Number] = []
     if question.distances:
-        sampler = trained.part("sampler")
-        how = {**trained.how(), **sampler_note(sampler, model), "seed": seed}
+        sampler = informed(trained, trained.part("sampler"))
+        how = {**trained.how(), "trained_on": taught, **drawn_by(trained, sampler), "seed": seed}
         extractor = extractor_for(data, settings["features"], model.device)
         question.check_logits(extractor)
         real = question.reference(extractor, data)
@@ -193,8 +212,49 @@ def measured(trained: Trained, question: Question) -> list[Number]:
     for metric in question.likelihoods:
         estimator = trained.part("estimator")
         found = likelihood(model, data, metric, estimator, settings["split"], seed, batch_size)
-        numbers += [Number(x.name, x.value, x.error, x.unit, {**x.how, **trained.how()}, x.parts) for x in found]
+        numbers += [replace(x, how={**x.how, **trained.how(), "trained_on": taught}) for x in found]
     return numbers
+
+
+def trained_on(trained: Trained, data: DataSet) -> str:
+    """The data that the model learned, by their identity, or as they were chosen where they are not here."""
+    config = trained.checkpoint.config
+    if trained.config["data"] == config.get("data"):
+        return data.identity
+    try:
+        return build(config["data"], path="data").identity
+    except (UserError, OSError, KeyError):
+        return str(config.get("choices", {}).get("data", "unknown"))
+
+
+def drawn_by(trained: Trained, sampler: Any) -> How:
+    """How samples are drawn, so that no two samplers are said alike."""
+    if sampler is None:
+        return {}
+    note: How = {key: value for key, value in sampler_note(sampler, trained.model).items() if value is not None}
+    schedule, steps = getattr(trained.model, "schedule", None), getattr(sampler, "steps", None)
+    if steps is None and "nfe" in note and hasattr(sampler, "times"):
+        steps = len(sampler.times(schedule)) - 1
+    taken: How = {} if steps is None else {"steps": steps}
+    return {"sampler": note.pop("sampler"), **told(trained.config["sampler"]), **taken, **note}
+
+
+def told(options: Any, prefix: str = "") -> How:
+    """A sampler's options, and its parts', less those that are as its class has them where nothing is said."""
+    if not isinstance(options, dict):
+        return {}
+    try:
+        parameters = inspect.signature(component(options.get("_target_"))).parameters
+    except (UserError, TypeError, ValueError):
+        return {}
+    said: How = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            said[f"{prefix}{name}"] = str(value.get("_target_")).rpartition(".")[2]
+            said |= told(value, f"{prefix}{name}.")
+        elif name in parameters and value != parameters[name].default:
+            said[f"{prefix}{name}"] = value if isinstance(value, str | int | float) else json.dumps(value)
+    return said
 
 
 def check_pictures(composed: DictConfig, question: Question) -> None:
@@ -203,7 +263,7 @@ def check_pictures(composed: DictConfig, question: Question) -> None:
         raise UserError("samples and ckpt: name one of them, pictures or a model")
     if question.likelihoods:
         raise UserError("metric=nll: it is a number of a model, and samples= names pictures; leave it out")
-    for name in ("sampler", "estimator"):
+    for name in ("sampler", "guidance", "estimator"):
         if composed[name] is not None:
             raise UserError(f"{name}: samples= names pictures that are drawn already; leave it out")
 
@@ -213,6 +273,10 @@ def judged(place: Path, composed: DictConfig, question: Question) -> list[Number
     record = read_record(place) if place.is_dir() else None
     if record is not None and record.get("complete") is False:
         raise UserError(f"samples={place}: not all samples are there; give the same `genlab sample` command again")
+    if record is not None and record.get("format") == "png" and record.get("layout", [["x"]]) != [["x"]]:
+        raise UserError(
+            f"samples={place}: they are strips of all that a task shows; draw them with format=npz to judge x"
+        )
     settings, metrics = question.settings, question.distances
     data = compared_with(composed, record)
     compares = any(metric.needs & {"statistics", "features"} for metric in metrics.values())
@@ -230,10 +294,7 @@ def judged(place: Path, composed: DictConfig, question: Question) -> list[Number
     question.check_logits(extractor)
     for name, metric in metrics.items():
         check_enough(metric, name.upper(), metric.n or n, extractor.dimension)
-    how: How = {"samples": str(place)}
-    for name in HEARD:
-        if record is not None and isinstance(record.get(name), str | int | float):
-            how[name] = record[name]
+    how: How = {"samples": str(place), **heard(record or {})}
     real = question.reference(extractor, data) if compares else None
 
     def images() -> Iterator[Tensor]:
@@ -245,6 +306,12 @@ def judged(place: Path, composed: DictConfig, question: Question) -> list[Number
 
     fake = extract(extractor, images(), how, keeps_features(metrics))
     return judge(metrics, real or fake, fake)
+
+
+def heard(record: dict[str, Any]) -> How:
+    """What the record of samples says of how they were drawn."""
+    said: How = {key: value for key, value in record.items() if isinstance(value, str | int | float)}
+    return {**told(record.get("sampler_options")), **{key: said[key] for key in said if key not in ASIDE}}
 
 
 def compared_with(composed: DictConfig, record: dict[str, Any] | None) -> DataSet | None:
@@ -263,7 +330,7 @@ def compared_with(composed: DictConfig, record: dict[str, Any] | None) -> DataSe
 def append(numbers: list[Number], path: Path, source: dict[str, str]) -> None:
     """A line of JSON a number, after those of earlier evaluations."""
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    rows = [{"time": now, **source, **number.to_json()} for number in numbers]
+    rows = [{"time": now, "genlab": __version__, **source, **number.to_json()} for number in numbers]
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))

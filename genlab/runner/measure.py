@@ -3,8 +3,8 @@
 Work is divided over processes by index, without padding: what each computes is its own, and results are put together.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,15 +15,17 @@ from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.core.spec import Batch
 from genlab.core.units import to_uint8
-from genlab.data.contract import DataSet, SplitName
-from genlab.metrics.cache import reference_features, reference_file
+from genlab.data.contract import DataSet, Split, SplitName
+from genlab.metrics.cache import PUBLISHED, reference_features, reference_file
 from genlab.metrics.classifier import classifier_features, suits_classifier
 from genlab.metrics.contract import SampleMetric, check_enough
 from genlab.metrics.features import Extractor, FeatureSet, extract
 from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import How, Number
-from genlab.models.contract import Model, Nll
+from genlab.models.contract import Model, Nll, Watch
+from genlab.runner.effort import Effort
 from genlab.runner.progress import Meter, meter
+from genlab.tasks.contract import Task
 from genlab.tasks.generate import Generate
 
 # Samples for a distance, where nobody asks for another number: enough for Inception's 2,048 features.
@@ -52,15 +54,29 @@ class Drawing:
         task: what is asked for.
         shown: whether progress is.
         how: what a number about the samples should say of them.
+        data: what the task is given of, where it needs any.
+        effort: what drawing took so far.
     """
 
     model: Model
     sampler: Any
     seed: int
     batch_size: int
-    task: Generate = field(default_factory=Generate)
+    task: Task = field(default_factory=Generate)
     shown: bool = True
     how: How = field(default_factory=dict)
+    data: Split | None = None
+    effort: Effort = field(default_factory=Effort)
+
+    @torch.no_grad()
+    def ask(self, index: Tensor, watch: Watch | None = None) -> Batch:
+        """The samples numbered `index` (B,)."""
+        device = self.model.device
+        numbers = None if self.data is None else self.task.data(index)
+        batch = None
+        if self.data is not None and numbers is not None:
+            batch = {key: value.to(device) for key, value in self.data.batch(numbers.flatten()).items()}
+        return self.task(self.model, index.to(device), self.seed, self.sampler, watch, batch)
 
     def __call__(self, indices: list[int] | range) -> Iterator[tuple[Tensor, Batch]]:
         """(index (B,), samples) for the numbers given, in order.
@@ -70,9 +86,17 @@ class Drawing:
         everyone = world()[1]
         with meter("sampling", everyone * len(indices), shown=self.shown) as counted:
             for index in cover(indices, self.batch_size):
-                samples = self.task(self.model, index.to(self.model.device), self.seed, self.sampler)
+                with self.effort.of(self.model, len(index)):
+                    samples = self.ask(index)
                 yield index, samples
                 counted.advance(everyone * len(index), everyone * len(index))
+
+    def observed(self) -> How:
+        """How fast samples were drawn, and how often the network was asked where the sampler decides on its way."""
+        note = self.effort.note(self.model.device)
+        if self.how.get("nfe") is not None or not any(self.effort.calls):
+            del note["nfe"]
+        return {**note, "batch_size": self.batch_size}
 
 
 def drawn(drawing: Drawing, n: int) -> Tensor:
@@ -156,25 +180,28 @@ def reference(
     batch_size: int,
     keep: bool = True,
     shown: bool = True,
+    splits: Sequence[SplitName] = PUBLISHED,
 ) -> FeatureSet:
-    """What samples are compared with: the published training set (train and validation together), or a file.
+    """What samples are compared with: splits of the data, or a file of statistics.
 
     Arguments:
         keep: whether features are needed, or their statistics only.
+        splits: the published training set (train and validation together), unless others are asked for.
     """
     if path is not None:
         return reference_file(path, extractor)
     if dataset is None:
         raise ValueError("neither data nor a file of statistics")
     with Bars(shown) as report:
-        return reference_features(extractor, dataset, batch_size=batch_size, progress=report, keep=keep)
+        return reference_features(extractor, dataset, splits, batch_size, report, keep)
 
 
 def sample_features(extractor: Extractor, drawing: Drawing, n: int, keep: bool = True) -> FeatureSet:
     """The features of samples 0 to n - 1, drawn straight into the network, no image being kept."""
     levels = drawing.model.spec["x"].levels
     images = (to_uint8(samples["x"], levels) for _, samples in drawing(share(n)))
-    return extract(extractor, images, drawing.how, keep)
+    found = extract(extractor, images, drawing.how, keep)
+    return replace(found, how={**found.how, **drawing.observed()})
 
 
 def keeps_features(metrics: dict[str, SampleMetric]) -> bool:

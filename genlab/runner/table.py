@@ -3,6 +3,8 @@
 What all rows share is said once, below.
 """
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
 
@@ -18,10 +20,10 @@ def quantity(number: Number) -> str:
     return stem if stem and last in UNITS else number.name
 
 
-def shared(numbers: list[Number]) -> How:
-    """The circumstances that are the same for every number."""
-    first = numbers[0].how if len(numbers) > 1 else {}
-    return {key: value for key, value in first.items() if all(number.how.get(key) == value for number in numbers)}
+def common(hows: Iterable[How]) -> How:
+    """What all of them say."""
+    first, *others = [*hows] or [{}]
+    return {key: value for key, value in first.items() if all(how.get(key) == value for how in others)}
 
 
 def said(how: How) -> str:
@@ -33,16 +35,16 @@ def show(numbers: list[Number], title: str) -> None:
     table = Table(title=title)
     for column in ("metric", "value", "how it was computed"):
         table.add_column(column, overflow="fold")
-    common = shared(numbers)
+    shared = common(number.how for number in numbers) if len(numbers) > 1 else {}
     above = ""
     for name in dict.fromkeys(quantity(number) for number in numbers):
         same = [number for number in numbers if quantity(number) == name]
-        how = said({key: value for key, value in same[0].how.items() if key not in common})
+        how = said({key: value for key, value in same[0].how.items() if key not in shared})
         values = "\n".join(number.as_row()[1] for number in same)
         table.add_row(name, values, "as above" if how and how == above else how)
         above = how
-    if common:
-        table.caption = f"all: {said(common)}"
+    if shared:
+        table.caption = f"all: {said(shared)}"
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
