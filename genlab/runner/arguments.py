@@ -16,18 +16,22 @@ PATHS = (
     "out",
     "samples",
     "data.root",
+    "guidance.ckpt",
+    "task.mask",
     "metric.reference",
     "metric.write_reference",
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
 # What sampling and evaluation take from the checkpoint, so that a part of it can be changed alone.
-KEPT = {"sample": ("sampler",), "eval": ("sampler", "estimator", "data")}
+KEPT = {"sample": ("sampler", "guidance", "data"), "eval": ("sampler", "guidance", "estimator", "data")}
 
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help")
 VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
 
 SHOWN = ("job", "hydra", "all")
+# Where a group has a file of this name, it is what null means; Hydra takes no null for a choice.
+NOTHING = "none"
 # What Hydra does not take for the name of a file.
 NO_NAME = re.compile(r"[+-]?[\d.]+|null|true|false|", re.IGNORECASE)
 
@@ -107,6 +111,8 @@ def _prepared(command: str, override: str, sweep: bool) -> str:
     name = key.lstrip("+~")
     if name in PATHS:
         value = _path(value, sweep)
+    if "null" in value.split(",") and NOTHING in choices(name):
+        value = ",".join(NOTHING if part == "null" else part for part in value.split(","))
     if NO_NAME.fullmatch(value) and (there := choices(name)):
         raise UserError(f"{override}: there is no such {name}; there are {', '.join(there)}")
     root = re.split(r"[.@/]", name)[0]

@@ -15,6 +15,7 @@ from genlab.metrics.record import How
 from genlab.models.contract import Model
 from genlab.runner.build import build
 from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
+from genlab.runner.guided import guidance_of
 from genlab.runner.options import check_asked, check_seed
 from genlab.runner.place import place
 
@@ -41,15 +42,20 @@ class Trained:
         return run_of(self.checkpoint.path)
 
     def part(self, name: str) -> Any:
-        """The sampler or the estimator, None where the model needs none.
+        """The sampler, with its guidance, or the estimator; None where the model needs none.
 
         Raises:
             UserError: the command line chose what this model does not take.
         """
-        if not self.config.get(name):
-            return None
-        check_asked(self.config["model"], name, self.config[name])
-        return build(self.config[name], path=name)
+        made: Any = None
+        if self.config.get(name):
+            check_asked(self.config["model"], name, self.config[name])
+            made = build(self.config[name], path=name)
+        if name == "sampler":
+            guidance = guidance_of(self.config.get("guidance"), self.model, made)
+            if guidance is not None:
+                made.guidance = guidance
+        return made
 
     def data(self) -> DataSet:
         """The data set that it was trained on, or another of the same kind that the command line names."""
@@ -57,7 +63,8 @@ class Trained:
             raise UserError(f"{self.checkpoint.path} names no data set: name one by data._target_")
         data = build(self.config["data"], path="data")
         own = self.model.spec
-        for key in sorted(self.model.reads):
+        # What training alone reads, as the noise of pairs, real data need not have.
+        for key in sorted({"x"} | self.model.conditions | (self.model.reads & data.spec.keys())):
             if data.spec.get(key) != own.get(key):
                 here, there = (kind_of(spec[key]) if key in spec else "missing" for spec in (data.spec, own))
                 raise UserError(f"data: {key} of {data.identity} is {here}, and the model was trained on {there}")
@@ -88,13 +95,13 @@ def open_checkpoint(composed: DictConfig, device: str | None = None) -> Trained:
         print(f"taking the newest run, {run_of(path)}", file=sys.stderr)
     model, checkpoint = load_model(path, composed.weights, on)
     config = dict(checkpoint.config)
-    for name in ("sampler", "estimator", "data"):
+    for name in ("sampler", "guidance", "estimator", "data"):
         changed = OmegaConf.select(composed, name)
         if changed is None:
             continue
         if not isinstance(changed, DictConfig):
             raise UserError(f"{name}={changed}: choose one by name, or set a part of it, as {name}.option=value")
-        chosen = "_target_" in changed or not config.get(name)
+        chosen = "_target_" in changed or not changed or not config.get(name)
         whole = changed if chosen else OmegaConf.merge(config[name], changed)
         config[name] = OmegaConf.to_container(whole, resolve=True)
     return Trained(model, checkpoint, config, composed.weights)
@@ -131,7 +138,7 @@ def checked_numbers(composed: DictConfig, at_least_one: tuple[str, ...]) -> None
 
 
 def sampler_note(sampler: Any, model: Model) -> How:
-    """How samples are drawn: the sampler, its steps and how often it asks the network."""
+    """How samples are drawn: the sampler, its steps, how often it asks the network, and the guidance."""
     if sampler is None:
         return {}
     note: How = {"sampler": sampler.name}
@@ -142,4 +149,8 @@ def sampler_note(sampler: Any, model: Model) -> How:
     schedule = getattr(model, "schedule", None)
     if schedule is not None:
         note["nfe"] = sampler.evaluations(schedule)
-    return note
+        if note["nfe"] is None:
+            # It chooses its own times.
+            note = {"sampler": sampler.name}
+    guidance = getattr(sampler, "guidance", None)
+    return note if guidance is None else {**note, **guidance.note}

@@ -20,9 +20,20 @@ from genlab.runner.options import OPTIM
 # An interpolation and nothing else.
 ALONE = re.compile(r"\$\{([\w.]+)\}")
 # What a run is built from; network, schedule and conditioner reach the model by interpolation and are part of it.
-PARTS = ("model", "data", "sampler", "estimator", "optim", "trainer", "spec", "seed")
+PARTS = ("model", "data", "sampler", "guidance", "estimator", "optim", "trainer", "spec", "seed")
 # Read by the program itself, or checked against the class that they name, so not expected to show in the model.
-READ_BY_PROGRAM = ("model", "data", "sampler", "estimator", "trainer", "seed", "resume", "experiment", "hydra")
+READ_BY_PROGRAM = (
+    "model",
+    "data",
+    "sampler",
+    "guidance",
+    "estimator",
+    "trainer",
+    "seed",
+    "resume",
+    "experiment",
+    "hydra",
+)
 
 
 def task_overrides() -> list[str]:
@@ -64,6 +75,8 @@ def _interpolation(error: OmegaConfBaseException) -> str:
     said = str(error).splitlines()[0]
     if "spec.label" in said:
         return "it needs labels, and the data have none; choose conditioner=none or labelled data"
+    if "'schedule.steps'" in said:
+        return "the schedule is continuous and has no steps to be counted; set times.steps=100, say"
     if "spec." in said:
         return f"it needs what the data do not have ({said})"
     return said
@@ -81,6 +94,10 @@ def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
     for override in task_overrides():
         _check_read(config, override)
     resolved = plain(config, PARTS)
+    guidance = resolved["guidance"]
+    if guidance and isinstance(guidance.get("ckpt"), str) and guidance["ckpt"] != "???":
+        # The run may be sampled from another folder than this.
+        guidance["ckpt"] = str(Path(guidance["ckpt"]).expanduser().absolute())
     resolved["choices"] = choices()
     return resolved, data
 

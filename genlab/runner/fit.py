@@ -28,6 +28,8 @@ from genlab.runner.checkpoint_io import AtomicCheckpointIO
 from genlab.runner.checkpointed import sampler_note
 from genlab.runner.compose import metric_config
 from genlab.runner.devices import kind_of
+from genlab.runner.estimated import check_uninformed
+from genlab.runner.guided import guidance_of
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
 from genlab.runner.meeting import in_turn
@@ -164,9 +166,13 @@ class Parts:
         self.sampler = build(config["sampler"], path="sampler") if config.get("sampler") else None
         self.estimator = build(config["estimator"], path="estimator") if config.get("estimator") else None
         self.few = self.preview_sampler(getattr(getattr(model, "schedule", None), "steps", None))
+        guidance = guidance_of(config.get("guidance"), model, self.sampler)
         for sampler in (self.sampler, self.few):
+            if guidance is not None and sampler is not None:
+                sampler.guidance = guidance
             # An error where the model has fewer steps than the sampler takes.
             sampler_note(sampler, model)
+            check_uninformed(sampler)
 
     def preview_sampler(self, total: int | None) -> Any:
         """The run's sampler with few steps, where it has steps, of the `total` that the model has."""

@@ -58,8 +58,11 @@ class TrainerConfig:
 class TrainConfig:
     network: Any = None
     schedule: Any = None
+    weighting: Any = None
+    times: Any = None
     conditioner: Any = None
     sampler: Any = None
+    guidance: Any = None
     estimator: Any = None
     optim: Any = None
     data: Any = None
@@ -85,6 +88,9 @@ class SampleConfig:
     gif: bool = False
     task: Any = MISSING
     sampler: Any = None
+    guidance: Any = None
+    data: Any = None
+    network: Any = None
 
 
 @dataclass
@@ -98,6 +104,7 @@ class EvalConfig:
     devices: Any = 1
     metric: Any = MISSING
     sampler: Any = None
+    guidance: Any = None
     estimator: Any = None
     data: Any = None
     network: Any = None

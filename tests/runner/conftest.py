@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from genlab.cli import main
+from genlab.data.digits import Digits
+from genlab.metrics import classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 # A run of seconds: four steps of eight digits, with a table of 20 diffusion steps.
@@ -102,6 +104,17 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ("conditioner=label", "trainer.max_steps=1", "hydra.run.dir=run")
     assert in_process("train", *TINY, *words, cwd=folder) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def seen_little(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a classifier of the digits that saw little."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENLAB_CACHE", str(folder))
+        patch.setattr(classifier, "IMAGES", 3000)
+        classifier.classifier_features(Digits())
+    return folder
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from genlab.core.collectives import all_sum
 from genlab.core.errors import UserError
@@ -145,8 +146,8 @@ class Validating(Callback):
         self.done_step = step
         with whole(pl_module.ema):
             numbers = self.measure(pl_module.ema)
-            loss = validation_loss(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
-        row = {**{f"{GOOD}{number.name}": number.value for number in numbers}, f"{GOOD}loss": loss}
+            losses = validation_losses(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
+        row = {f"{GOOD}{name}": value for name, value in {**{n.name: n.value for n in numbers}, **losses}.items()}
         log(trainer, row)
         for name, value in row.items():
             pl_module.log(name, value, logger=False)
@@ -171,15 +172,20 @@ class Validating(Callback):
 
 
 @torch.no_grad()
-def validation_loss(model: Model, dataset: DataSet, seed: int, n: int, batch_size: int) -> float:
-    """The training loss of the counting player on the first n validation data, with the same noise each time."""
+def validation_losses(model: Model, dataset: DataSet, seed: int, n: int, batch_size: int) -> dict[str, float]:
+    """What training logs of the counting player, on the first n validation data, with the same noise each time."""
     data = dataset.split("validation")
-    total, count = torch.zeros(1, dtype=torch.float64), min(n, len(data))
-    for index in cover(share(count), batch_size):
+    sums: dict[str, Tensor] = {}
+    count = min(n, len(data))
+    mine = share(count)
+    # A process without a share looks at a datum that counts nothing, so that all of them know the names.
+    for index in cover(mine or range(1), batch_size):
         batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
         rng = Rng(seed, index.to(model.device)).stage("validation")
-        total += float(model.loss(batch, rng, model.counts, 0)["loss"]) * len(index)
-    return float(all_sum(total)) / count
+        for name, value in model.loss(batch, rng, model.counts, 0).items():
+            counted = float(value) * (len(index) if mine else 0)
+            sums[name] = sums.get(name, torch.zeros(1, dtype=torch.float64)) + counted
+    return {name: float(all_sum(total)) / count for name, total in sums.items()}
 
 
 class Previewing(Callback):
