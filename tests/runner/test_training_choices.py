@@ -115,7 +115,9 @@ def test_reflow(program: Program, here: Path) -> None:
     assert model.reads == {"x", "noise", "label"}
     assert model.spec["x"] == genlab.load(here / "first").spec["x"]
     assert program("sample", "ckpt=second", "n=2", "out=samples").status == 0
-    measured = program("eval", "ckpt=second", "metric=nll", "data=digits", "metric.data=2", "estimator.rtol=1e-2")
+    measured = program(
+        "eval", "ckpt=second", "metric=nll", "data=digits", "metric.data=2", "estimator=ode", "estimator.rtol=1e-2"
+    )
     assert measured.status == 0, measured.err
     assert "bits/dim" in measured.out
 
