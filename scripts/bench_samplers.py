@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from genlab.core.errors import UserError
+from genlab.core.memory import keep_freed_memory
 from genlab.core.rng import Rng
 from genlab.core.spec import Batch, Field
 from genlab.models.conditioning import ClassLabel, Conditioner, Unconditional
@@ -238,6 +239,7 @@ def against_diffusers(bench: Bench, names: list[str], arguments: argparse.Namesp
 
 
 def main() -> None:
+    keep_freed_memory()  # as `genlab` does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=20)

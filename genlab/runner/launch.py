@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from genlab.core.errors import Interrupted, UserError
+from genlab.core.memory import keep_freed_memory
 from genlab.runner.arguments import Words, prepared, quoted, split
 from genlab.runner.compose import run_folder, task_overrides, typed_names
 from genlab.runner.configs import config_folder, extra_folder, fail
@@ -48,6 +49,7 @@ class Stopped(KeyboardInterrupt):
 
 def launch(command: str, arguments: list[str]) -> int:
     """Run the command and return its exit status."""
+    keep_freed_memory()
     with ExitStack() as stack:
         stack.enter_context(as_found())
         try:
