@@ -27,6 +27,7 @@ from genlab.models.diffusion.bits import (
     reverse_log_probabilities,
     steps_of,
 )
+from genlab.models.diffusion.estimator import stratified
 from genlab.models.diffusion.schedule import Schedule
 
 
@@ -64,10 +65,7 @@ class BinomialBound:
         count = steps - 1
         k = count if self.t == "all" else min(self.t, count)
         rng = rng.stage("bound")
-        offset = rng.uniform(k, dtype=torch.float64) if k < count else x_0.new_zeros(len(x_0), k, dtype=torch.float64)
-        strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
-        # A whole number must not be floored to the one below where rounding leaves it short.
-        number = ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1) + 2
+        number = stratified(k, count, x_0, rng) + 2
 
         def at(number: Tensor) -> Tensor:
             t = number.double() / steps

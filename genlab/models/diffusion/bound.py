@@ -26,7 +26,7 @@ from genlab.core.spec import Field
 from genlab.core.units import half_bin
 from genlab.models.contract import Nll
 from genlab.models.diffusion.denoiser import Denoised, Denoiser
-from genlab.models.diffusion.estimator import Bound, within
+from genlab.models.diffusion.estimator import Bound, stratified, within
 from genlab.models.diffusion.process import diffuse, normal_kl, posterior, prior_kl
 from genlab.models.diffusion.schedule import Schedule, match
 from genlab.models.diffusion.variance import Variance, learned_log_variance
@@ -136,10 +136,7 @@ class VariationalBound(Bound):
         count = steps - 1
         k = count if self.t == "all" else min(self.t, count)
         rng = rng.stage("bound")
-        offset = rng.uniform(k, dtype=torch.float64) if k < count else x_0.new_zeros(len(x_0), k, dtype=torch.float64)
-        strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
-        # A whole number must not be floored to the one below where rounding leaves it short.
-        number = ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1) + 2
+        number = stratified(k, count, x_0, rng) + 2
 
         def asked(t: Tensor) -> Denoised:
             return within(denoise(diffuse(schedule, x_0, t, rng.normal_like(x_0)), t), bounded)

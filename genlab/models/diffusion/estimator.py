@@ -8,6 +8,7 @@ A bound is a mean over times, and so it can be trained as well as measured:
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from genlab.core.rng import Rng
@@ -66,3 +67,14 @@ class Bound(Estimator):
 def within(denoised: Denoised, bounded: bool) -> Denoised:
     """With the estimate of x_0 kept in [-1, 1] where data are bounded."""
     return denoised._replace(x_0=denoised.x_0.clamp(-1, 1)) if bounded else denoised
+
+
+def stratified(k: int, count: int, x_0: Tensor, rng: Rng) -> Tensor:
+    """k of the numbers 0 .. count - 1 for each of x_0 (B, *), uniform in each of k equal parts: (B, k) int64.
+
+    All of them in order, and nothing drawn, where k = count.
+    """
+    offset = rng.uniform(k, dtype=torch.float64) if k < count else x_0.new_zeros(len(x_0), k, dtype=torch.float64)
+    strata = torch.arange(k, dtype=torch.float64, device=x_0.device)
+    # A whole number must not be floored to the one below where rounding leaves it short.
+    return ((strata + offset) * (count / k) + 1e-9).long().clamp(max=count - 1)

@@ -27,21 +27,10 @@ import torch
 from torch import Tensor
 
 from genlab.models.diffusion.denoiser import Denoiser
-from genlab.models.diffusion.schedule import Schedule, match
+from genlab.models.diffusion.schedule import Schedule, derivatives, match
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """(state (B, *), clock () or (B,)) -> the state's derivative by the clock (B, *)."""
-
-
-def derivatives(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-    """(d alpha / dt, d sigma / dt), each of the shape of `t`, in double; in a table, of the line that begins at t."""
-    with torch.enable_grad():
-        # Not by torch.func, whose first use loads hundreds of modules. A coefficient may be constant.
-        shift = torch.zeros_like(t, dtype=torch.float64, requires_grad=True)
-        alpha, sigma = ((c + 0 * shift).sum() for c in schedule(t.detach().double() + shift))
-        (of_alpha,) = torch.autograd.grad(alpha, shift, retain_graph=True)
-        (of_sigma,) = torch.autograd.grad(sigma, shift)
-    return of_alpha, of_sigma
 
 
 def noise(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:

@@ -65,10 +65,7 @@ class Schedule(nn.Module, ABC):
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(d log alpha / dt, d log-SNR / dt), each of the shape of `t`; in a table, of the line that passes t."""
 
-        def logs(t: Tensor) -> tuple[Tensor, Tensor]:
-            return self(t)[0].log(), self.log_snr(t)
-
-        return torch.func.jvp(logs, (t.double(),), (torch.ones_like(t, dtype=torch.float64),))[1]
+        return derivatives(lambda t: (self(t)[0].log(), self.log_snr(t)), t)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) of the process dx = f x dt + g dw that has these marginals, each of the shape of `t`."""
@@ -247,3 +244,14 @@ class Geometric(Schedule):
     @property
     def prior_scale(self) -> float:
         return self.high
+
+
+def derivatives(of: Callable[[Tensor], tuple[Tensor, Tensor]], t: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives at t of two functions that map each time to a number, each of the shape of `t`, in double."""
+    with torch.enable_grad():
+        # Not by torch.func, whose first use loads hundreds of modules. A coefficient may be constant.
+        shift = torch.zeros_like(t, dtype=torch.float64, requires_grad=True)
+        first, second = ((values + 0 * shift).sum() for values in of(t.detach().double() + shift))
+        (of_first,) = torch.autograd.grad(first, shift, retain_graph=True)
+        (of_second,) = torch.autograd.grad(second, shift)
+    return of_first, of_second

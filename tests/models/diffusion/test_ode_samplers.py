@@ -15,13 +15,13 @@ from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.models.diffusion.continuous import LinearSigma, Straight, VariancePreserving
 from genlab.models.diffusion.denoiser import Denoised
-from genlab.models.diffusion.flow_ode import angle, derivatives, field, radius, solve, time_of_angle, turning, velocity
+from genlab.models.diffusion.flow_ode import angle, field, radius, solve, time_of_angle, turning, velocity
 from genlab.models.diffusion.samplers.ancestral import Ancestral
 from genlab.models.diffusion.samplers.euler import Euler
 from genlab.models.diffusion.samplers.heun import Heun
 from genlab.models.diffusion.samplers.rk45 import RungeKutta
 from genlab.models.diffusion.samplers.sampler import Sampler, State
-from genlab.models.diffusion.schedule import LinearBeta, Schedule, match
+from genlab.models.diffusion.schedule import LinearBeta, Schedule, derivatives, match
 
 SMOOTH = {name: EVERY[name] for name in ("vp", "edm", "straight")}
 smooth = pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH.keys())

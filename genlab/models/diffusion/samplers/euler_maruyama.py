@@ -11,10 +11,10 @@ from torch import Tensor
 
 from genlab.core.rng import Rng
 from genlab.models.diffusion.denoiser import Denoiser
-from genlab.models.diffusion.flow_ode import derivatives, noise
+from genlab.models.diffusion.flow_ode import noise
 from genlab.models.diffusion.samplers.sampler import Clip, Sampler, State
 from genlab.models.diffusion.samplers.spacing import Spacing
-from genlab.models.diffusion.schedule import Schedule, match
+from genlab.models.diffusion.schedule import Schedule, derivatives, match
 
 
 class EulerMaruyama(Sampler):
