@@ -78,15 +78,16 @@ class ResidualBlock(nn.Module):
         self.resample = resample or nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """x (B, inputs, H, W) and modulation (B, outputs), or (B, 2 outputs), to (B, outputs, H', W')."""
+    def forward(self, x: Tensor, modulation: Tensor | None) -> Tensor:
+        """x (B, inputs, H, W) and modulation (B, outputs), or (B, 2 outputs), or none, to (B, outputs, H', W')."""
         h = self.conv1(self.resample(F.silu(self.norm1(x))))
-        modulation = modulation[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = modulation.chunk(2, dim=1)
+        if modulation is None:
+            h = self.norm2(h)
+        elif self.scale_shift:
+            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
-            h = self.norm2(h + modulation)
+            h = self.norm2(h + modulation[:, :, None, None])
         h = self.conv2(self.dropout(F.silu(h)))
         sum_ = self.shortcut(self.resample(x)) + h
         return sum_ if self.gain == 1 else self.gain * sum_
@@ -107,7 +108,7 @@ class Cell(nn.Module):
         super().__init__()
         self.block, self.attention, self.cross = block, attention, cross
 
-    def forward(self, x: Tensor, modulations: Iterator[Tensor], context: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, modulations: Iterator[Tensor | None], context: Tensor | None) -> Tensor:
         """x (B, inputs, H, W) to (B, outputs, H', W'), taking the next modulation."""
         x = self.block(x, next(modulations))
         if self.attention is not None:
@@ -124,7 +125,7 @@ class Resampler(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor, modulations: Iterator[Tensor], context: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, modulations: Iterator[Tensor | None], context: Tensor | None) -> Tensor:
         return self.layer(x)
 
 
@@ -232,6 +233,9 @@ class UNet(nn.Module):
 
     Raises UserError where the sides do not allow so many levels, or the attention names a side that no level has.
     """
+
+    # The layer whose output is the network's own summary of its input.
+    inner = "middle.1"
 
     def __init__(
         self,
