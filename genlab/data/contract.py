@@ -4,7 +4,8 @@ A split is addressed by index, a whole batch at once, so that data in memory are
 the order of training is decided elsewhere (`genlab.data.stream`).
 """
 
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -45,6 +46,18 @@ class DataSet(Protocol):
 
     def split(self, name: SplitName) -> Split:
         """The split with this name; loaded once."""
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A data set whose data are made from known factors, so that what a code has learnt of them can be measured.
+
+    A batch has their values under "factors", (B, F) int64, factor f counting from 0 to its size - 1.
+    """
+
+    @property
+    def factors(self) -> Mapping[str, int]:
+        """Their names and sizes, in the order of the columns."""
 
 
 def real(x: Tensor, levels: int) -> Tensor:
