@@ -4,7 +4,7 @@ Tensors may lie on any device that the processes share; whether all agree on wha
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -50,6 +50,30 @@ def all_cat(x: Tensor) -> Tensor:
     gathered = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(gathered, padded)
     return torch.cat([g[: int(c)] for g, c in zip(gathered, counts, strict=True)])
+
+
+class _Gathered(torch.autograd.Function):
+    """`all_cat`, and its transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        counts = all_cat(torch.tensor([len(x)], device=x.device)).tolist()
+        first = sum(counts[: world()[0]])
+        ctx.rows = slice(first, first + len(x))
+        return all_cat(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return all_sum(gradient)[ctx.rows]
+
+
+def all_cat_with_gradients(x: Tensor) -> Tensor:
+    """`all_cat` through which gradients pass: x gets the sum of what its rows have in all processes.
+
+    Where a process's loss is a mean over its own rows, in which the rows of others appear, the mean of the processes'
+    gradients then is the gradient of the mean of their losses. All of them must go backwards.
+    """
+    return x if world()[1] == 1 else _Gathered.apply(x)
 
 
 def barrier() -> None:

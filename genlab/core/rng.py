@@ -23,29 +23,39 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 
 
-def _multiply(x: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a 32 x 32 bit product; int64 wraps, and its bits are those of uint64."""
+Word = Tensor | int
+"""32 bits, in an int64 tensor or a number."""
+
+
+def _multiply(x: Word, by: int) -> Word:
+    """The product modulo 2^64 as int64 has it, whose bits are those of uint64."""
     product = x * by
-    return (product >> 32) & MASK, product & MASK
+    return (product + 2**63) % 2**64 - 2**63 if isinstance(product, int) else product
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tuple[Tensor, ...]:
     """Four words of 32 random bits for each counter.
 
     Arguments:
-        counter, key: words below 2^32 in int64 tensors that broadcast together.
+        counter, key: words below 2^32 that broadcast together, at least one of them a tensor. A word that all share
+            is best a number, and tensors are best not expanded: the first rounds then have little to do.
 
     Returns:
-        Four int64 tensors of the broadcast shape, each in [0, 2^32).
+        Four int64 tensors, each in [0, 2^32), of the broadcast shape.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        high0, low0 = _multiply(c0, MULTIPLIER[0])
-        high1, low1 = _multiply(c2, MULTIPLIER[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        # Low words are left with what stands above them, of which the masks clear what they are joined to.
+        low0, low1 = _multiply(c0, MULTIPLIER[0]), _multiply(c2, MULTIPLIER[1])
+        c0, c1, c2, c3 = (low1 >> 32 ^ c1 ^ k0) & MASK, low1, (low0 >> 32 ^ c3 ^ k1) & MASK, low0
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return c0, c1, c2, c3
+    return c0, c1 & MASK, c2, c3 & MASK  # type: ignore[return-value]
+
+
+def _unit(word: Tensor) -> Tensor:
+    """The middles of those of 2^32 equal parts of (0, 1) that words name, in double precision."""
+    return (word.double() + 0.5) * 2.0**-32
 
 
 class Rng:
@@ -84,16 +94,17 @@ class Rng:
         part.draw = self.draw
         return part
 
+    def _words(self, blocks: int) -> tuple[Tensor, ...]:
+        """Four words (B, blocks) of the next draw, which are its elements by turns."""
+        element = torch.arange(blocks, device=self.device)
+        counter = (element, self.draw, zlib.crc32(self.path.encode()), self.step)
+        self.draw += 1
+        return philox(counter, (self.seed, self.index[:, None]))
+
     def bits(self, *shape: int) -> Tensor:
         """(B, *shape) int64, uniform in [0, 2^32)."""
         count = math.prod(shape)
-        blocks = -(-count // 4)
-        element = torch.arange(blocks, device=self.device).expand(len(self), blocks)
-        zero = torch.zeros_like(element)
-        key = (zero + self.seed, zero + self.index[:, None])
-        stage = zlib.crc32(self.path.encode())
-        words = philox((element, zero + self.draw, zero + stage, zero + self.step), key)
-        self.draw += 1
+        words = self._words(-(-count // 4))
         return torch.stack(words, dim=-1).flatten(1)[:, :count].reshape(len(self), *shape)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -107,10 +118,11 @@ class Rng:
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, *shape), standard normal, by Box and Muller's transform of pairs of uniforms in double precision."""
         count = math.prod(shape)
-        u, v = self.uniform(2 * (-(-count // 2)), dtype=torch.float64).unflatten(1, (-1, 2)).unbind(-1)
+        words = self._words(-(-count // 4))
+        u, v = (_unit(torch.stack(pair, dim=-1)) for pair in (words[::2], words[1::2]))
         radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
-        pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
-        return pairs.flatten(1)[:, :count].reshape(len(self), *shape).to(dtype)
+        pairs = [(radius * angle.cos()).to(dtype), (radius * angle.sin()).to(dtype)]
+        return torch.stack(pairs, dim=-1).flatten(1)[:, :count].reshape(len(self), *shape)
 
     def normal_like(self, x: Tensor) -> Tensor:
         """Standard normal noise of the shape, type and device of x (B, *)."""

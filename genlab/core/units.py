@@ -2,7 +2,8 @@
 
     bits/dim = nats / (D ln 2),    x = 2 v / (L - 1) - 1 for a value v of 0 .. L - 1
 
-Nothing else knows ln 2 or 127.5.
+and an error of data in [-1, 1], whose range is 2, in decibels: PSNR = 10 log10(4 / MSE). Nothing else knows ln 2 or
+127.5.
 """
 
 import math
@@ -13,6 +14,8 @@ from torch import Tensor
 from genlab.core.spec import Field
 
 NATS_PER_BIT = math.log(2)
+# A mean square below that of single precision's errors is none.
+SMALLEST = 1e-12
 
 
 def bits_per_dim(nats: Tensor, field: Field) -> Tensor:
@@ -45,3 +48,8 @@ def half_bin(levels: int) -> float:
 def in_grey_levels(difference: Tensor) -> Tensor:
     """A difference of values in [-1, 1] as one of the 256 levels that images are kept in."""
     return difference * 127.5
+
+
+def psnr(mse: Tensor) -> Tensor:
+    """The peak signal-to-noise ratio in dB, of the mean square error of data in [-1, 1]."""
+    return 10 * (4 / mse.clamp(min=SMALLEST)).log10()

@@ -55,10 +55,11 @@ class Model(nn.Module):
     """A generative model.
 
     Attributes:
-        can: the abilities that it has: "sample", "nll", "encode", "decode".
+        can: the abilities that it has: "sample", "nll", "encode", "decode", "features".
         reads: the batch keys that training needs; `conditions` are those that sampling may be given.
         writes: the batch keys that sampling makes.
         counts: the player whose steps are the steps of training.
+        whole_batch: the loss is of the batch as a whole, all processes' rows of it, and is not the mean of its parts'.
     """
 
     can: frozenset[str] = frozenset()
@@ -66,6 +67,7 @@ class Model(nn.Module):
     writes: frozenset[str] = frozenset({"x"})
     conditions: frozenset[str] = frozenset()
     counts: str = "model"
+    whole_batch: bool = False
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -78,6 +80,8 @@ class Model(nn.Module):
     @abstractmethod
     def loss(self, batch: Batch, rng: Rng, player: str, step: int) -> dict[str, Tensor]:
         """What the player minimises as "loss", a scalar; all else in the dictionary is logged.
+
+        A player whose loss has no gradients sits its turn out: nothing of it is moved.
 
         Arguments:
             batch: the data, with every key of `reads`.
@@ -115,6 +119,16 @@ class Model(nn.Module):
     def decode(self, batch: Batch) -> Batch:
         """From latent codes to data."""
         raise UserError(f"{type(self).__name__} cannot decode")
+
+    def features(self, batch: Batch, rng: Rng, t: float, layer: str | None = None) -> Tensor:
+        """What its network computes on its way from the data batch["x"], (B, D).
+
+        Arguments:
+            rng: of the noise that the network sees data with.
+            t: how much of it, as a time in (0, 1].
+            layer: of the network; None is the one that it names itself.
+        """
+        raise UserError(f"{type(self).__name__} has no features to be looked at")
 
     @property
     def latent_spec(self) -> Spec:

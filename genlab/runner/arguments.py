@@ -13,6 +13,7 @@ from genlab.runner.schema import SCHEMAS
 PATHS = (
     "ckpt",
     "resume",
+    "init",
     "out",
     "samples",
     "data.root",

@@ -13,6 +13,7 @@ from genlab.core.errors import UserError
 from genlab.core.spec import spec_to_config
 from genlab.data.contract import DataSet
 from genlab.runner.build import build
+from genlab.runner.checkpoint import resolve
 from genlab.runner.configs import choices as shipped
 from genlab.runner.configs import config_folder, nearest
 from genlab.runner.options import OPTIM
@@ -31,6 +32,7 @@ READ_BY_PROGRAM = (
     "trainer",
     "seed",
     "resume",
+    "init",
     "experiment",
     "hydra",
 )
@@ -83,7 +85,7 @@ def _interpolation(error: OmegaConfBaseException) -> str:
 
 
 def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
-    """The resolved config of a new run, its spec filled in by the data set, and that data set.
+    """The resolved config of a new run, its spec and `data_size` filled in by the data set, and that data set.
 
     Raises:
         UserError: for an option that the chosen model never reads.
@@ -91,6 +93,9 @@ def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
     data = build(plain(config, ("data",))["data"], path="data")
     with open_dict(config):
         config.spec = spec_to_config(data.spec)
+        # Loads the data, so it is said only where it is asked for.
+        if "${data_size}" in OmegaConf.to_yaml(config):
+            config.data_size = len(data.split("train"))
     for override in task_overrides():
         _check_read(config, override)
     resolved = plain(config, PARTS)
@@ -98,6 +103,11 @@ def training_config(config: DictConfig) -> tuple[dict[str, Any], DataSet]:
     if guidance and isinstance(guidance.get("ckpt"), str) and guidance["ckpt"] != "???":
         # The run may be sampled from another folder than this.
         guidance["ckpt"] = str(Path(guidance["ckpt"]).expanduser().absolute())
+    if config.init is not None:
+        try:
+            resolved["init"] = str(resolve(config.init).absolute())
+        except UserError as error:
+            raise UserError(f"init={error}") from error
     resolved["choices"] = choices()
     return resolved, data
 

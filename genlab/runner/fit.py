@@ -52,6 +52,9 @@ def fit(plan: Plan) -> None:
     model = seeded_model(config)
     if checkpoint is not None:
         load_weights(model, checkpoint.state, checkpoint.path)
+    elif config.get("init"):
+        first = load_checkpoint(config["init"])
+        load_weights(model, first.weights("ema"), f"init={first.path}")
     strategy = strategy_of(options, processes, model)
     optimizers = {name: build(config["optim"]["optimizer"], path="optim.optimizer") for name in model.players()}
     data = plan.data or build(config["data"], path="data")
@@ -128,8 +131,8 @@ def seeded_model(config: dict[str, Any]) -> Model:
 
 
 def prepare(model: Model, data: DataSet, config: dict[str, Any], checkpoint: Checkpoint | None) -> None:
-    """Show a new model a few batches, as ActNorm and latent scales want."""
-    if checkpoint is not None:
+    """Show a new model a few batches, as ActNorm and latent scales want; one with trained weights needs none."""
+    if checkpoint is not None or config.get("init"):
         return
     split = data.split("train")
     stream = Stream(len(split), config["trainer"]["batch_size"], config["seed"])

@@ -122,11 +122,6 @@ class Training(LightningModule):
             for group in optimizer.param_groups:
                 # A checkpoint brings the options that it was saved with; those of this run's config hold.
                 group.update(optimizer.defaults, initial_lr=optimizer.defaults["lr"])
-        for name, optimizer in self.named_optimizers.items():
-            if name != self.model.counts:
-                # Lightning counts a global step for every optimizer; the steps are those of one player.
-                optimizer._on_before_step = _nothing
-                optimizer._on_after_step = _nothing
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         rank, processes = world()
@@ -140,9 +135,10 @@ class Training(LightningModule):
         rng = Rng(self.seed & MASK, place, step=self.micro_batches).stage("train")
         losses = self.model.loss(batch, rng, name, self.global_step)
         last = (self.micro_batches + 1) % self.accumulate == 0
-        with nullcontext() if last or processes == 1 else self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
-            self.manual_backward(losses["loss"] / self.accumulate)
-        self._record(name, losses)
+        if losses["loss"].requires_grad:
+            with nullcontext() if last or processes == 1 else self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+                self.manual_backward(losses["loss"] / self.accumulate)
+            self._record(name, losses)
         self.micro_batches += 1
         if self.boundary:
             self._step(name, player)
@@ -157,6 +153,8 @@ class Training(LightningModule):
         return others
 
     def _step(self, name: str, player: Player) -> None:
+        if all(parameter.grad is None for parameter in player.parameters):
+            return
         optimizer: Any = self.named_optimizers[name]
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None:
@@ -167,6 +165,10 @@ class Training(LightningModule):
         warm = 1.0 if self.warmup_steps == 0 else min(1.0, (self.global_step + 1) / self.warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * warm
+        if name != self.model.counts:
+            # Lightning counts a global step for every optimizer, by what it sets here before each batch; the steps are
+            # those of one player.
+            optimizer._on_before_step = optimizer._on_after_step = _nothing
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.model.after_step(name, self.global_step)

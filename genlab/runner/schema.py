@@ -60,6 +60,16 @@ class TrainConfig:
     schedule: Any = None
     weighting: Any = None
     times: Any = None
+    encoder: Any = None
+    bottleneck: Any = None
+    decoder: Any = None
+    output: Any = None
+    objective: Any = None
+    perceptual: Any = None
+    critic: Any = None
+    transform: Any = None
+    base: Any = None
+    preprocess: Any = None
     conditioner: Any = None
     sampler: Any = None
     guidance: Any = None
@@ -71,12 +81,13 @@ class TrainConfig:
     spec: Any = None
     seed: int = 0
     resume: str | None = None
+    init: str | None = None
 
 
 @dataclass
 class SampleConfig:
     ckpt: Any = None
-    n: int = 64
+    n: int | None = None
     seed: int = 0
     batch_size: int = 256
     label: Any = None

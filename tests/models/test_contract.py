@@ -29,6 +29,7 @@ ABILITIES = {
     "nll": lambda model, batch, rng: model.nll(batch, rng),
     "encode": lambda model, batch, rng: model.encode(batch),
     "decode": lambda model, batch, rng: model.decode(batch),
+    "features": lambda model, batch, rng: model.features(batch, rng, 0.5),
 }
 
 
@@ -40,6 +41,7 @@ def config_of(case: str) -> dict[str, Any]:
         composed = hydra.compose("train", CASES[case])
     with open_dict(composed):
         composed.spec = spec_to_config(build(composed.data, "data").spec)
+        composed.data_size = 100
     parts = ("model", "sampler", "estimator", "spec")
     return {part: OmegaConf.to_container(composed[part], resolve=True) for part in parts if composed[part] is not None}
 
@@ -120,6 +122,8 @@ def test_a_players_loss_reaches_all_that_it_owns(case):
 def test_the_loss_is_the_mean_over_processes(case):
     """So that two of them learn what one would from twice the batch."""
     model = trained(case)
+    if model.whole_batch:
+        return
     batch, rng = data(model, 4), Rng(0, torch.arange(4), step=1).stage("train")
     for name in model.players():
         halves = []

@@ -2,8 +2,22 @@
 
 # A random network that does not change from one of 1,000 steps to the next, so that a solver takes few on its way.
 SLOW = "network.embedding_scale=0.01"
+# The encoder and decoder of images to maps of codes.
+SMALL = ("encoder.width=8", "decoder.width=8")
+# Plain layers, on data of two levels.
+PLAIN = ("data=binarized_mnist", "encoder.hidden=[8]", "decoder.hidden=[8]")
+
+# The first stages of latent diffusion.
+FIRST_STAGE = (
+    *("encoder.width=8", "encoder.multipliers=[1,2]", "encoder.blocks=1"),
+    *("critic.width=8", "critic.layers=1", "model.adversary.start=0"),
+)
 
 TINY = {
+    "autoencoder_kl": [*FIRST_STAGE],
+    "autoencoder_vq": [*FIRST_STAGE, "bottleneck.codes=16", "bottleneck.size=4"],
+    "beta_tcvae": [*PLAIN, "bottleneck.size=3"],
+    "beta_vae": [*PLAIN, "bottleneck.size=3"],
     "classifier": ["network.width=8", "schedule.steps=30"],
     "ddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
     "dpm": ["network.width=8", "schedule.steps=20", "sampler.steps=3", "estimator.t=2"],
@@ -14,20 +28,49 @@ TINY = {
         "sampler.steps=3",
         "estimator.t=2",
     ],
+    "dvae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "edm": ["network.width=8", "sampler.steps=3"],
     "flow_matching": ["network.width=8", SLOW, "sampler.rtol=1e-6", "sampler.atol=1e-6"],
+    "glow": ["transform.steps=2", "transform.width=8"],
     "iddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
+    "iwae": [
+        *PLAIN,
+        "bottleneck.size=3",
+        "objective.k=4",
+        "estimator=importance",
+        "estimator.k=7",
+        "estimator.chunk=3",
+    ],
     "ncsn": ["network.width=8", "sampler.steps=3", "sampler.repeats=2", "estimator.t=2"],
     "ncsnv2": ["network.width=8", "schedule.steps=8", "schedule.high=9.4", "sampler.repeats=2", "estimator.t=2"],
+    "nice": ["transform.couplings=2", "transform.hidden=[16]"],
+    "realnvp": ["transform.width=8", "transform.blocks=1"],
+    "realnvp_vector": ["data=toy2d", "transform.hidden=[16]"],
     "rectified_flow": ["network.width=8", SLOW, "sampler.steps=3"],
     "score_sde_subvp": ["network.width=8", SLOW, "sampler.steps=3"],
     "score_sde_ve": ["network.width=8", "sampler.steps=3"],
     "score_sde_vp": ["network.width=8", SLOW, "sampler.steps=3"],
+    "vae": [*PLAIN, "bottleneck.size=3"],
     "vdm": ["network.width=8", "schedule.hidden=8", "sampler.steps=3", "estimator.t=2"],
+    "vq_vae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
+    "vq_vae2": [*SMALL, "bottleneck.width=8", "bottleneck.size=4", "bottleneck.top.size=4", "bottleneck.bottom.size=4"],
 }
 """Overrides of a training command, by the name of the model's file."""
 
 ALSO = {
+    "autoencoder_kl": {
+        "nonsaturating": [
+            *("model.adversary.loss=nonsaturating", "model.adversary.adaptive=false", "output=gaussian"),
+            *("critic.norm=none", "objective=importance", "objective.k=2"),
+        ],
+    },
+    "beta_tcvae": {
+        "stratified": ["objective.sampling=stratified"],
+    },
+    "beta_vae": {
+        "capacity": ["objective=capacity"],
+        "points": ["data=toy2d", "output=gaussian", "objective.warmup_steps=10"],
+    },
     "classifier": {
         "digits": ["network=encoder_digits", "schedule=cosine"],
         "points": ["data=toy2d", "network=mlp_classes"],
@@ -48,13 +91,41 @@ ALSO = {
         "cosine": ["schedule=cosine", "times=low_discrepancy", "estimator.t=all"],
         "images": ["data=binarized_mnist", "network.multipliers=[1,2]", "network.blocks=1", "network.attention=[]"],
     },
+    "dvae": {
+        "straight": ["bottleneck.straight_through=true", "bottleneck.anneal=exponential", "encoder.factor=2"],
+    },
     "edm": {
         "points": ["data=toy2d", "estimator=ode"],
         "v on vp": ["schedule=vp", "model.prediction=v", SLOW],
     },
+    "glow": {
+        "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "transform.recompute=true"],
+        "variational": [
+            "preprocess=variational",
+            "preprocess.dequantize.flow.width=8",
+            "transform.mixing=plain",
+            "transform.coupling=additive",
+            "sampler.temperature=0.7",
+        ],
+        "logit": ["preprocess=variational_logit", "preprocess.dequantize.flow.width=8", "transform.mixing=reverse"],
+    },
     "iddpm": {
         "bound": ["weighting=none", "times=loss_aware", "model.bound_weight=1"],
         "linear x0": ["schedule=linear", "model.prediction=x0", "network=dit_digits", "network.depth=1"],
+    },
+    "iwae": {
+        "double": ["objective.gradient=doubly_reparametrized"],
+    },
+    "nice": {
+        "points": ["data=toy2d", "preprocess=none", "estimator.draws=3"],
+        "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "base=conditional_normal"],
+    },
+    "realnvp": {
+        "draws": ["transform.scales=3", "transform.norm=act", "preprocess=uniform", "estimator.draws=3"],
+    },
+    "realnvp_vector": {
+        "label": ["data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
+        "digits": ["data=digits", "preprocess=uniform_logit", "transform.norm=batch"],
     },
     "score_sde_ve": {
         "ncsnpp": [
@@ -77,9 +148,24 @@ ALSO = {
             "times=low_discrepancy",
         ],
     },
+    "vae": {
+        "annealed": ["estimator=ais", "estimator.temperatures=5", "estimator.chains=2", "estimator.pilot=3"],
+        "images": [
+            "encoder=conv",
+            "decoder=conv",
+            "encoder.widths=[4,4]",
+            "decoder.widths=[4,4]",
+            "encoder.hidden=[8]",
+        ],
+        "levels": ["data=digits", "output=logistic_mixture", "output.components=2", "estimator.draws=3"],
+    },
     "vdm": {
         "points": ["data=toy2d"],
         "linear": ["schedule.hidden=0", "network.fourier_features=true"],
+    },
+    "vq_vae": {
+        "gradients": ["bottleneck.ema=false", "bottleneck.cosine=true", "bottleneck.dimension=3"],
+        "importance": ["objective=importance", "objective.k=2", "estimator=importance", "estimator.k=3"],
     },
 }
 """Further overrides, added to those above, that make another case of the same model."""

@@ -1,0 +1,1 @@
+"""Flows: invertible maps between data and noise, and the exact densities that they give."""
