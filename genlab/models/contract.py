@@ -58,6 +58,7 @@ class Model(nn.Module):
         can: the abilities that it has: "sample", "nll", "encode", "decode", "features".
         reads: the batch keys that training needs; `conditions` are those that sampling may be given.
         writes: the batch keys that sampling makes.
+        source: what samples are drawn from, where it is not the model's own prior.
         counts: the player whose steps are the steps of training.
         whole_batch: the loss is of the batch as a whole, all processes' rows of it, and is not the mean of its parts'.
     """
@@ -67,6 +68,7 @@ class Model(nn.Module):
     writes: frozenset[str] = frozenset({"x"})
     conditions: frozenset[str] = frozenset()
     counts: str = "model"
+    source: str = ""
     whole_batch: bool = False
 
     def __init__(self, spec: Spec) -> None:

@@ -73,7 +73,8 @@ class Trained:
     def how(self) -> How:
         """What a number about this model should say of it."""
         choice = self.config.get("choices", {}).get("model", type(self.model).__name__)
-        return {"model": choice, "step": self.checkpoint.step, "weights": self.weights}
+        source = {"samples_from": self.model.source} if self.model.source else {}
+        return {"model": choice, "step": self.checkpoint.step, "weights": self.weights, **source}
 
 
 def open_checkpoint(composed: DictConfig, device: str | None = None) -> Trained:
@@ -132,7 +133,7 @@ def chosen_device(name: str) -> torch.device:
 def checked_numbers(composed: DictConfig, at_least_one: tuple[str, ...]) -> None:
     """Counts of at least one, and a seed that random numbers can be keyed by."""
     for name in at_least_one:
-        if composed[name] < 1:
+        if composed[name] is not None and composed[name] < 1:
             raise UserError(f"{name}={composed[name]}: must be at least 1")
     check_seed(composed.seed)
 

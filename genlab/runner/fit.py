@@ -21,6 +21,7 @@ from genlab.data.contract import DataSet
 from genlab.data.stream import Requested, Stream
 from genlab.models.contract import Model
 from genlab.runner.build import build
+from genlab.runner.callbacks.finishing import Finishing
 from genlab.runner.callbacks.reporting import Previewing, Reporting, Validating
 from genlab.runner.callbacks.saving import Saving
 from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of
@@ -216,4 +217,5 @@ class Parts:
         previews = Previewing(options["preview_every"], run / "samples", self.few, options["preview_n"], seed)
         reporting = Reporting(options["log_every"], size * self.processes, options["accumulate"], options["progress"])
         watching = [best] if options["validate_every"] else []
-        return [reporting, validating, previews, saving, *watching]
+        finishing = Finishing(self.data, size, saving)
+        return [reporting, validating, previews, finishing, saving, *watching]

@@ -64,6 +64,7 @@ class TrainConfig:
     bottleneck: Any = None
     decoder: Any = None
     output: Any = None
+    corruption: Any = None
     objective: Any = None
     perceptual: Any = None
     critic: Any = None

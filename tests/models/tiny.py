@@ -4,6 +4,8 @@
 SLOW = "network.embedding_scale=0.01"
 # The encoder and decoder of images to maps of codes.
 SMALL = ("encoder.width=8", "decoder.width=8")
+# Plain layers, on any data.
+LAYERS = ("encoder.hidden=[8]", "decoder.hidden=[8]")
 # Plain layers, on data of two levels.
 PLAIN = ("data=binarized_mnist", "encoder.hidden=[8]", "decoder.hidden=[8]")
 
@@ -14,12 +16,14 @@ FIRST_STAGE = (
 )
 
 TINY = {
+    "ae": [*LAYERS, "bottleneck.size=3", "model.density.components=2"],
     "autoencoder_kl": [*FIRST_STAGE],
     "autoencoder_vq": [*FIRST_STAGE, "bottleneck.codes=16", "bottleneck.size=4"],
     "beta_tcvae": [*PLAIN, "bottleneck.size=3"],
     "beta_vae": [*PLAIN, "bottleneck.size=3"],
     "classifier": ["network.width=8", "schedule.steps=30"],
     "ddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
+    "dae": [*LAYERS, "bottleneck.size=3", "model.density.components=2"],
     "dpm": ["network.width=8", "schedule.steps=20", "sampler.steps=3", "estimator.t=2"],
     "dpm_binomial": [
         "data=heartbeat",
@@ -32,6 +36,8 @@ TINY = {
     "edm": ["network.width=8", "sampler.steps=3"],
     "flow_matching": ["network.width=8", SLOW, "sampler.rtol=1e-6", "sampler.atol=1e-6"],
     "glow": ["transform.steps=2", "transform.width=8"],
+    "iaf": ["data=toy2d", "transform.hidden=[16]"],
+    "iaf_vae": [*PLAIN, "bottleneck.size=3", "bottleneck.hidden=[8]", "bottleneck.context=4"],
     "iddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
     "iwae": [
         *PLAIN,
@@ -41,15 +47,20 @@ TINY = {
         "estimator.k=7",
         "estimator.chunk=3",
     ],
+    "made_flow": ["data=toy2d", "transform.hidden=[16]"],
+    "maf": ["data=toy2d", "transform.hidden=[16]"],
     "ncsn": ["network.width=8", "sampler.steps=3", "sampler.repeats=2", "estimator.t=2"],
     "ncsnv2": ["network.width=8", "schedule.steps=8", "schedule.high=9.4", "sampler.repeats=2", "estimator.t=2"],
     "nice": ["transform.couplings=2", "transform.hidden=[16]"],
+    "nsf": ["data=toy2d", "transform.hidden=[16]", "transform.steps=3"],
+    "planar": ["data=toy2d", "transform.steps=4"],
     "realnvp": ["transform.width=8", "transform.blocks=1"],
     "realnvp_vector": ["data=toy2d", "transform.hidden=[16]"],
     "rectified_flow": ["network.width=8", SLOW, "sampler.steps=3"],
     "score_sde_subvp": ["network.width=8", SLOW, "sampler.steps=3"],
     "score_sde_ve": ["network.width=8", "sampler.steps=3"],
     "score_sde_vp": ["network.width=8", SLOW, "sampler.steps=3"],
+    "sparse_ae": [*LAYERS, "bottleneck.size=3", "model.density.components=2"],
     "vae": [*PLAIN, "bottleneck.size=3"],
     "vdm": ["network.width=8", "schedule.hidden=8", "sampler.steps=3", "estimator.t=2"],
     "vq_vae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
@@ -58,6 +69,7 @@ TINY = {
 """Overrides of a training command, by the name of the model's file."""
 
 ALSO = {
+    "ae": {"contractive": ["model.contraction=0.1"]},
     "autoencoder_kl": {
         "nonsaturating": [
             *("model.adversary.loss=nonsaturating", "model.adversary.adaptive=false", "output=gaussian"),
@@ -81,6 +93,10 @@ ALSO = {
         "ddim": ["sampler=ddim"],
         "cosine x0": ["schedule=cosine", "model.prediction=x0"],
         "likelihood": ["weighting=likelihood", "times=loss_aware", "times.history=1"],
+    },
+    "dae": {
+        "gaussian": ["corruption=gaussian"],
+        "salt and pepper": ["corruption=salt_and_pepper", "data=toy2d"],
     },
     "dpm": {
         "points": ["data=toy2d"],
@@ -109,6 +125,13 @@ ALSO = {
         ],
         "logit": ["preprocess=variational_logit", "preprocess.dequantize.flow.width=8", "transform.mixing=reverse"],
     },
+    "iaf": {
+        "label": ["data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
+    },
+    "iaf_vae": {
+        "importance": ["objective=importance", "objective.k=2", "estimator=importance", "estimator.k=3"],
+        "told nothing": ["bottleneck.context=0", "bottleneck.order=random"],
+    },
     "iddpm": {
         "bound": ["weighting=none", "times=loss_aware", "model.bound_weight=1"],
         "linear x0": ["schedule=linear", "model.prediction=x0", "network=dit_digits", "network.depth=1"],
@@ -116,9 +139,26 @@ ALSO = {
     "iwae": {
         "double": ["objective.gradient=doubly_reparametrized"],
     },
+    "maf": {
+        "label": [
+            *("data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"),
+            *("transform.norm=act", "transform.order=random"),
+        ],
+        "digits": ["data=digits", "preprocess=uniform_logit", "transform.steps=2"],
+    },
     "nice": {
         "points": ["data=toy2d", "preprocess=none", "estimator.draws=3"],
         "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "base=conditional_normal"],
+    },
+    "nsf": {
+        "autoregressive": ["transform.kind=autoregressive", "transform.mixing=none"],
+        "label": [
+            *("data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"),
+            "transform.mixing=shuffle",
+        ],
+    },
+    "planar": {
+        "label": ["data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
     },
     "realnvp": {
         "draws": ["transform.scales=3", "transform.norm=act", "preprocess=uniform", "estimator.draws=3"],
@@ -148,6 +188,7 @@ ALSO = {
             "times=low_discrepancy",
         ],
     },
+    "sparse_ae": {"k largest": ["bottleneck=k_sparse", "bottleneck.k=2"]},
     "vae": {
         "annealed": ["estimator=ais", "estimator.temperatures=5", "estimator.chains=2", "estimator.pilot=3"],
         "images": [

@@ -65,11 +65,13 @@ class Bottleneck(nn.Module, ABC):
         outputs: how many the decoder gets for each place, (B, outputs, *).
         variational: q is a distribution and p(z) is a prior that it is held to, so that there is a likelihood; else
             codes are points, and what they are distributed like is found afterwards.
+        whole_batch: its penalties depend on the batch as a whole, all processes' parts of it.
     """
 
     inputs: int
     outputs: int
     variational: bool = True
+    whole_batch: bool = False
 
     @abstractmethod
     def forward(self, h: Tensor, step: int | None = None) -> Posterior:

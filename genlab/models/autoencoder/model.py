@@ -10,6 +10,7 @@ References:
     Auto-Encoding Variational Bayes (Kingma & Welling, 2014).
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -21,6 +22,9 @@ from genlab.core.rng import Rng
 from genlab.core.spec import Batch, Spec
 from genlab.models.autoencoder.adversarial import Adversary, last_weight
 from genlab.models.autoencoder.bottleneck import Bottleneck, Posterior
+from genlab.models.autoencoder.contraction import squared_jacobian
+from genlab.models.autoencoder.corruption import Corruption
+from genlab.models.autoencoder.density import CodeDensity
 from genlab.models.autoencoder.likelihood import Elbo, Estimator
 from genlab.models.autoencoder.objective import Likelihood, Objective
 from genlab.models.autoencoder.perceptual import Perceptual
@@ -38,6 +42,10 @@ class Autoencoder(Model):
         decoder: makes a network from (B, inputs, *) to (B, outputs, *), told by keyword how many go in and come out.
         output: the distribution of a datum, of the decoder's numbers.
         objective: what is minimised.
+        corruption: what is done to the data that the encoder sees in training; None for nothing.
+        contraction: what |d z / d x|_F^2 costs, in nats.
+        density: makes what is fitted to codes that are points when training ends, told by keyword their `size`; None
+            for none, and then there are no samples.
         decoding: what is shown of p(x | z) when samples are drawn and codes decoded: its mean, or a sample of it.
         perceptual: what it costs besides that the mean of p(x | z) looks different; None for nothing.
         adversary: a critic of that mean, which is a player of its own; None for none.
@@ -54,6 +62,9 @@ class Autoencoder(Model):
         decoder: Callable[..., nn.Module],
         output: Output,
         objective: Objective,
+        corruption: Corruption | None = None,
+        contraction: float = 0.0,
+        density: Callable[..., CodeDensity] | None = None,
         decoding: Literal["mean", "sample"] = "mean",
         perceptual: Perceptual | None = None,
         adversary: Adversary | None = None,
@@ -64,12 +75,19 @@ class Autoencoder(Model):
         self.bottleneck = bottleneck
         self.decoder = decoder(inputs=bottleneck.outputs, outputs=output.features)
         self.output, self.objective, self.decoding = output, objective, decoding
+        self.corruption, self.contraction = corruption, contraction
+        if contraction < 0:
+            raise ValueError(f"contraction must be at least 0, not {contraction}")
+        if density is not None and bottleneck.variational:
+            raise UserError("model.density: is for codes that are points, and these have a prior; leave it out")
         if perceptual is not None and not spec["x"].is_image:
             raise UserError(f"perceptual: is for images of 1 or 3 channels, and the data are {spec['x'].shape}")
         self.perceptual, self.adversary = perceptual, adversary
         self.fields = self._fields()
-        self.whole_batch = objective.whole_batch
-        self.can = frozenset({"encode", "decode"} | ({"sample", "nll"} if bottleneck.variational else set()))
+        self.density = None if density is None else density(size=math.prod(self.fields["z"].shape))
+        self.whole_batch = objective.whole_batch or bottleneck.whole_batch
+        self._look()
+        self.register_load_state_dict_post_hook(lambda model, _: model._look())
 
     @torch.no_grad()
     def _fields(self) -> Spec:
@@ -84,6 +102,14 @@ class Autoencoder(Model):
                 "be the encoder's"
             )
         return self.bottleneck.fields(z.shape[1:])
+
+    def _look(self) -> None:
+        """What it can, now that codes have a prior, or a density that was fitted to them, or neither."""
+        able = {"encode", "decode"} | ({"sample", "nll"} if self.bottleneck.variational else set())
+        if self.density is not None and bool(self.density.fitted):
+            able |= {"sample"}
+            self.source = f"a mixture of {self.density.components} normal distributions fitted to training data's codes"
+        self.can = frozenset(able)
 
     @property
     def latent_spec(self) -> Spec:
@@ -117,10 +143,16 @@ class Autoencoder(Model):
 
     def loss(self, batch: Batch, rng: Rng, player: str, step: int) -> dict[str, Tensor]:
         x, made = batch["x"], list[Tensor]()
+        seen = x if self.corruption is None else self.corruption(x, rng.stage("corruption"))
         if player == "critic":
-            return self._critic_loss(x, rng.stage("code"), step)
-        posterior = self.posterior(x, step)
+            return self._critic_loss(x, seen, rng.stage("code"), step)
+        if self.contraction:
+            seen = seen.detach().requires_grad_()
+        posterior = self.posterior(seen, step)
         found = self.objective(self.likelihood(x, made), posterior, rng.stage("code"), step)
+        if self.contraction:
+            found["contraction"] = self.contraction * squared_jacobian(posterior.mode(), seen)
+            found["loss"] = found["loss"] + found["contraction"]
         parts = {name: values.mean() for name, values in {**found, **posterior.notes}.items()}
         return parts | self._judged(parts["loss"], x, made[-1], step)
 
@@ -141,13 +173,13 @@ class Autoencoder(Model):
             parts |= self.adversary.model_loss(parts["loss"], made, last_weight(self.decoder))
         return parts
 
-    def _critic_loss(self, x: Tensor, rng: Rng, step: int) -> dict[str, Tensor]:
-        """Nothing, which has no gradients, before the critic's start."""
+    def _critic_loss(self, x: Tensor, seen: Tensor, rng: Rng, step: int) -> dict[str, Tensor]:
+        """Nothing, which has no gradients, before the critic's start; `seen` is what the encoder sees of x (B, *)."""
         assert self.adversary is not None
         if step < self.adversary.start:
             return {"loss": x.new_zeros(())}
         with torch.no_grad():
-            z = self.posterior(x).sample(rng)[:, 0]
+            z = self.posterior(seen).sample(rng)[:, 0]
             made = self.output.mean(self.decoder(z).float())
         return self.adversary.critic_loss(x, made)
 
@@ -167,8 +199,28 @@ class Autoencoder(Model):
             self.bottleneck.after_step(step)
 
     @torch.no_grad()
+    def finish(self, batches: Iterable[Batch]) -> None:
+        if self.density is None:
+            return
+        training = self.training
+        self.eval()
+        self.density.fit(self.encode({"x": batch["x"].to(self.device)})["z"] for batch in batches)
+        self.train(training)
+        self._look()
+
+    @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: None = None, watch: Watch | None = None) -> Batch:
-        codes = self.bottleneck.prior(self.fields, rng.stage("prior"))
+        if "sample" not in self.can:
+            why = (
+                "its codes have no prior"
+                if self.density is None
+                else "the density of its codes is fitted when training ends, and this checkpoint is from before"
+            )
+            raise UserError(f"{type(self).__name__} cannot sample: {why}")
+        if self.density is not None:
+            codes = {"z": self.density.sample(rng.stage("prior"), self.fields["z"].shape)}
+        else:
+            codes = self.bottleneck.prior(self.fields, rng.stage("prior"))
         return self.decoded(codes, rng.stage("output") if self.decoding == "sample" else None)
 
     def decoded(self, codes: Batch, rng: Rng | None = None) -> Batch:
