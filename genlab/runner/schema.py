@@ -68,6 +68,7 @@ class TrainConfig:
     objective: Any = None
     perceptual: Any = None
     critic: Any = None
+    causal: Any = None
     transform: Any = None
     base: Any = None
     preprocess: Any = None

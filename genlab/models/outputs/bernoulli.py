@@ -65,6 +65,6 @@ class Bernoulli(Output):
     def mean(self, parameters: Tensor) -> Tensor:
         return 2 * parameters.sigmoid() - 1
 
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
         u = rng.uniform(*parameters.shape[1:]).to(parameters)
-        return torch.where(u < parameters.sigmoid(), 1.0, -1.0).to(parameters)
+        return torch.where(u < (parameters / temperature).sigmoid(), 1.0, -1.0).to(parameters)

@@ -57,7 +57,7 @@ class Categorical(Output):
         p = self.logits(parameters).softmax(2)
         return torch.einsum("bcl...,l->bc...", p, self.values.to(p.dtype))
 
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
-        logits = self.logits(parameters)
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
+        logits = self.logits(parameters) / temperature
         index = choose(logits, rng.uniform(self.layout[0], *parameters.shape[2:]), 2)
         return from_levels(index, self.layout[1], parameters.dtype)

@@ -77,7 +77,7 @@ class Gaussian(Output):
         mean, _ = self.split(parameters)
         return mean if self.levels is None else mean.clamp(-1, 1)
 
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
         mean, log_scale = self.split(parameters)
-        x = mean + log_scale.exp() * rng.normal_like(mean)
+        x = mean + temperature * log_scale.exp() * rng.normal_like(mean)
         return x if self.levels is None else nearest_level(x, self.levels)

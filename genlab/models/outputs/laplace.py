@@ -97,7 +97,7 @@ class Laplace(Output):
     def mean(self, parameters: Tensor) -> Tensor:
         return parameters if self.levels is None else parameters.clamp(-1, 1)
 
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
         u = rng.uniform(*parameters.shape[1:], dtype=parameters.dtype) - 0.5
-        x = parameters - self.spread(parameters).exp() * u.sign() * torch.log1p(-2 * u.abs())
+        x = parameters - temperature * self.spread(parameters).exp() * u.sign() * torch.log1p(-2 * u.abs())
         return x if self.levels is None else nearest_level(x, self.levels)

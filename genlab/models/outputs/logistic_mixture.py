@@ -71,11 +71,11 @@ class LogisticMixture(Output):
         logits, mean, _, coefficients = self.split(parameters)
         return (logits.softmax(1)[:, None] * _in_order(mean, coefficients, _within)).sum(2)
 
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
         logits, mean, log_scale, coefficients = self.split(parameters)
         u = rng.uniform(1 + self.layout[0], *parameters.shape[2:]).to(parameters)
-        k = choose(logits, u[:, 0], 1)[:, None, None]
-        noise = log_scale.take_along_dim(k, 2).exp() * u[:, 1:, None].logit()
+        k = choose(logits / temperature, u[:, 0], 1)[:, None, None]
+        noise = temperature * log_scale.take_along_dim(k, 2).exp() * u[:, 1:, None].logit()
         drawn = mean.take_along_dim(k, 2) + noise
         coefficients = None if coefficients is None else coefficients.take_along_dim(k, 2)
         return _in_order(drawn, coefficients, lambda x: nearest_level(x, self.levels))[:, :, 0]

@@ -44,5 +44,9 @@ class Output(nn.Module, ABC):
         """E[x | parameters], (B, C, *)."""
 
     @abstractmethod
-    def sample(self, parameters: Tensor, rng: Rng) -> Tensor:
-        """x ~ p(x | parameters), (B, C, *), on the levels where the data have any."""
+    def sample(self, parameters: Tensor, rng: Rng, temperature: float = 1.0) -> Tensor:
+        """x ~ p(x | parameters), (B, C, *), on the levels where the data have any.
+
+        Arguments:
+            temperature: divides the logarithms of probabilities, and multiplies scales.
+        """

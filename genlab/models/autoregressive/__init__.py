@@ -1,0 +1,1 @@
+"""Autoregressive models: each place of a datum is drawn given those before it."""
