@@ -1,13 +1,20 @@
-"""What evaluation asks of a metric that compares samples with data.
+"""What evaluation asks of a metric: of one that compares samples with data, and of one that judges codes of data.
 
 A metric is an object built from its options; `needs` says what must be computed before it can be asked.
 """
 
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from torch import Tensor
 
 from genlab.core.errors import UserError
-from genlab.metrics.features import FeatureSet
+from genlab.core.spec import Batch, Spec
+from genlab.metrics.features import Extractor, FeatureSet
 from genlab.metrics.record import Number
+
+OF_CODES = frozenset({"codes", "inner"})
+"""What metrics of codes need, one of them or both."""
 
 
 class SampleMetric(Protocol):
@@ -26,6 +33,74 @@ class SampleMetric(Protocol):
 
     def evaluate(self, real: FeatureSet, fake: FeatureSet) -> list[Number]:
         """The numbers; `fake` holds the samples and `real` what they are compared with."""
+
+
+class Codes(Protocol):
+    """The codes that a model has of the data of a split."""
+
+    @property
+    def fields(self) -> Spec:
+        """What codes are."""
+
+    @property
+    def spec(self) -> Spec:
+        """What data are."""
+
+    @property
+    def factors(self) -> Mapping[str, int] | None:
+        """The names and sizes of the factors that data are made from, where they are known."""
+
+    @property
+    def name(self) -> str:
+        """Of the data and their split, as numbers carry it."""
+
+    def table(self, keys: Sequence[str] = ()) -> Batch:
+        """The codes, without noise, and of the data what stands under `keys`: (N, *) each, on the CPU."""
+
+    @property
+    def count(self) -> int:
+        """How many data there are."""
+
+    @property
+    def told(self) -> frozenset[str]:
+        """Of the data, what the model hears beside "x" where it encodes."""
+
+    def parts(self, keys: Sequence[str] = ()) -> Iterator[Batch]:
+        """This process's rows of `table`, batch by batch, on the model's device."""
+
+    def decoded(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's data "x" (B, *), batch by batch, and what the model decodes of their codes."""
+
+    def of(self, split: Literal["train", "validation", "test"], n: int | None) -> "Codes":
+        """The same of another split, or of n of its data, evenly spread."""
+
+    def inner(self, t: float, layer: str | None, seed: int) -> "Codes":
+        """Codes themselves where the model has them, else "features", what its network computes on its way.
+
+        Arguments:
+            t: the noise that the network sees its data with, as a time in (0, 1].
+            layer: of the network; None is the one that it names itself.
+            seed: of the noise.
+        """
+
+    def extractor(self) -> Extractor:
+        """The network whose features images are judged by."""
+
+
+class CodeMetric(Protocol):
+    """Numbers about codes.
+
+    Attributes:
+        needs: {"codes"}; {"codes", "decode"} where codes are decoded too; {"inner"} where features serve as well.
+    """
+
+    needs: frozenset[str]
+
+    def check(self, codes: Codes) -> None:
+        """Raise a UserError where these codes cannot be judged; evaluation asks before anything is encoded."""
+
+    def evaluate(self, codes: Codes) -> list[Number]:
+        """The numbers, each with how it was computed; every process computes them."""
 
 
 def check_count(n: int | None) -> int | None:

@@ -61,6 +61,8 @@ class MLP(nn.Module):
         super().__init__()
         at_least_one(width=width, layers=layers, outputs=outputs)
         self.vector_width = vector
+        # The layer whose output is the network's own summary of its input.
+        self.inner = f"layers.{(layers - 1) // 2}"
         self.out_shape = (outputs * (shape[0] if out_channels is None else out_channels), *shape[1:])
         self.embedding = NoiseEmbedding(width, width, vector, embedding, embedding_scale)
         self.modulation = linear(width, layers * width)

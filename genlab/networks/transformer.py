@@ -116,6 +116,8 @@ class DiT(nn.Module):
         if width % 4 or width % heads:
             raise UserError(f"network.width={width} must be divisible by 4 and by network.heads={heads}")
         self.vector_width, self.context_width, self.concat_width = vector, context, concat
+        # The layer whose output is the network's own summary of its input.
+        self.inner = f"layers.{(depth - 1) // 2}"
         self.patch, self.grid = patch, (shape[1] // patch, shape[2] // patch)
         self.embedding = NoiseEmbedding(min(width, 256), width, vector, embedding, embedding_scale)
         self.first = linear((shape[0] + concat) * patch**2, width)

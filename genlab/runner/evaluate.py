@@ -17,7 +17,7 @@ from genlab.core.collectives import world
 from genlab.core.errors import UserError
 from genlab.data.contract import DataSet, SplitName
 from genlab.metrics.cache import PUBLISHED
-from genlab.metrics.contract import SampleMetric, check_enough
+from genlab.metrics.contract import OF_CODES, CodeMetric, SampleMetric, check_enough
 from genlab.metrics.features import Extractor, FeatureSet, extract
 from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import How, Number
@@ -25,6 +25,7 @@ from genlab.runner import processes
 from genlab.runner.build import build, component
 from genlab.runner.checkpoint import load_checkpoint, resolve, run_of
 from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
+from genlab.runner.coded import Coded
 from genlab.runner.compose import plain
 from genlab.runner.configs import choices, config_folder, nearest
 from genlab.runner.devices import processes_asked
@@ -49,6 +50,8 @@ from genlab.runner.table import show
 SETTINGS = ("n", "features", "split", "data", "against", "reference", "write_reference")
 # The data that samples are compared with.
 AGAINST: dict[str, tuple[SplitName, ...]] = {"train": PUBLISHED, "test": ("test",)}
+# What a metric needs of the model, by what it is computed from, any one of these abilities; else it is samples.
+ABILITIES = {"nll": ("nll",), "codes": ("encode",), "decode": ("decode",), "inner": ("encode", "features")}
 # Of the record of samples, what a number about them does not repeat.
 ASIDE = ("checkpoint", "fingerprint", "complete", "n", "format", "genlab")
 
@@ -108,11 +111,16 @@ class Question:
     @property
     def distances(self) -> dict[str, SampleMetric]:
         """The metrics of samples."""
-        return {name: m for name, m in self.metrics.items() if not isinstance(m, NegativeLogLikelihood)}
+        return {name: m for name, m in self.metrics.items() if not m.needs & ABILITIES.keys()}
 
     @property
     def likelihoods(self) -> list[NegativeLogLikelihood]:
         return [metric for metric in self.metrics.values() if isinstance(metric, NegativeLogLikelihood)]
+
+    @property
+    def of_codes(self) -> dict[str, CodeMetric]:
+        """The metrics of codes."""
+        return {name: m for name, m in self.metrics.items() if m.needs & OF_CODES}
 
     def check_logits(self, extractor: Extractor) -> None:
         if any("logits" in metric.needs for metric in self.distances.values()) and not extractor.has_logits:
@@ -125,7 +133,7 @@ class Question:
     def splits(self) -> list[SplitName]:
         """Of the data, those that are looked at."""
         against = AGAINST[self.settings["against"]] if self.distances else ()
-        return [*against, *([self.settings["split"]] if self.likelihoods else [])]
+        return [*against, *([self.settings["split"]] if self.likelihoods or self.of_codes else [])]
 
     def reference(self, extractor: Extractor, data: DataSet | None) -> FeatureSet:
         keep = any("features" in metric.needs for metric in self.distances.values())
@@ -174,20 +182,21 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 def check_abilities(trained: Trained, metrics: dict[str, Any]) -> None:
     for name, metric in metrics.items():
-        ability = "nll" if "nll" in metric.needs else "sample"
-        if ability not in trained.model.can:
+        needed = [ABILITIES[need] for need in sorted(metric.needs) if need in ABILITIES] or [("sample",)]
+        if not all(trained.model.can.intersection(abilities) for abilities in needed):
             model = trained.config.get("choices", {}).get("model", type(trained.model).__name__)
-            raise UserError(f"metric={name}: model={model} cannot have it; models that can: {', '.join(able(ability))}")
+            raise UserError(f"metric={name}: model={model} cannot have it; models that can: {', '.join(able(needed))}")
 
 
-def able(ability: str) -> list[str]:
-    """The shipped models with an ability, as their classes say."""
+def able(needed: list[tuple[str, ...]]) -> list[str]:
+    """The shipped models that have one of each of these abilities, as their classes say."""
     import yaml
 
     found = []
     for name in choices("model"):
         target = yaml.safe_load((config_folder() / "model" / f"{name}.yaml").read_text(encoding="utf-8"))["_target_"]
-        if ability in component(target).can:  # type: ignore[attr-defined]
+        can: frozenset[str] = component(target).can  # type: ignore[attr-defined]
+        if all(can.intersection(abilities) for abilities in needed):
             found.append(name)
     return found
 
@@ -198,6 +207,9 @@ def measured(trained: Trained, question: Question) -> list[Number]:
     seed, batch_size = question.seed, question.batch_size
     in_turn(lambda: [data.split(name) for name in question.splits])
     taught = trained_on(trained, data)
+    codes = Coded(model, data, settings["split"], settings["data"], batch_size, judge=settings["features"])
+    for of_codes in question.of_codes.values():
+        of_codes.check(codes)
     numbers: list[Number] = []
     if question.distances:
         sampler = informed(trained, trained.part("sampler"))
@@ -212,6 +224,9 @@ def measured(trained: Trained, question: Question) -> list[Number]:
     for metric in question.likelihoods:
         estimator = trained.part("estimator")
         found = likelihood(model, data, metric, estimator, settings["split"], seed, batch_size)
+        numbers += [replace(x, how={**x.how, **trained.how(), "trained_on": taught}) for x in found]
+    for of_codes in question.of_codes.values():
+        found = of_codes.evaluate(codes)
         numbers += [replace(x, how={**x.how, **trained.how(), "trained_on": taught}) for x in found]
     return numbers
 
@@ -261,8 +276,9 @@ def check_pictures(composed: DictConfig, question: Question) -> None:
     """Refuse what pictures without a model cannot be asked."""
     if composed.ckpt is not None:
         raise UserError("samples and ckpt: name one of them, pictures or a model")
-    if question.likelihoods:
-        raise UserError("metric=nll: it is a number of a model, and samples= names pictures; leave it out")
+    for name, metric in question.metrics.items():
+        if metric.needs & ABILITIES.keys():
+            raise UserError(f"metric={name}: it is a number of a model, and samples= names pictures; leave it out")
     for name in ("sampler", "guidance", "estimator"):
         if composed[name] is not None:
             raise UserError(f"{name}: samples= names pictures that are drawn already; leave it out")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from genlab.core.collectives import of_first, world
 from genlab.core.files import replacing
 from genlab.core.spec import Batch, Field
 from genlab.data.images import read
-from genlab.runner.measure import Drawing
+from genlab.runner.measure import Drawing, spread
 from genlab.runner.pictures import grid_of_strips, panels, pixels_of, read_note, save_png, strips
 from genlab.tasks.contract import Task
 from genlab.tasks.generate import Generate
@@ -35,7 +36,10 @@ class Form:
     """Samples in a file."""
 
     def __init__(self, folder: Path, field: Field, n: int, task: Task | None = None) -> None:
-        self.folder, self.field, self.n, self.task = folder, field, n, task or Generate()
+        self.folder, self.n, self.task = folder, n, task or Generate()
+        # Shades between few levels are as many as a picture has.
+        between = self.task.shades and field.levels is not None
+        self.field = replace(field, levels=256) if between else field
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -152,16 +156,48 @@ class Shards(Form):
 
     def read(self, n: int) -> Batch:
         """What is shown of the first n, as the model's own numbers, as far as the files hold them."""
-        samples = self._held(self.shown, n)
+        samples = self.held(self.shown, n)
         return {key: x.movedim(-1, -3).float() / 127.5 - 1 if self.rounded else x for key, x in samples.items()}
 
     def values(self) -> Batch:
-        return {key: value.double() for key, value in self._held(set(self.kept), self.n).items()}
+        return {key: value.double() for key, value in self.held(set(self.kept), self.n).items()}
 
-    def _held(self, keys: set[str], n: int) -> Batch:
+    def held(self, keys: set[str], n: int) -> Batch:
+        """What the files hold of the first n under these keys."""
         parts: dict[str, list[Tensor]] = {key: [] for key in keys}
         for first in range(0, n if keys else 0, SHARD):
             with np.load(self.path(first), allow_pickle=False) as arrays:
                 for key in keys:
                     parts[key].append(torch.from_numpy(arrays[key]))
         return {key: torch.cat(part)[:n] for key, part in parts.items()}
+
+
+class Rows(Shards):
+    """All that is made of all data in one file, named after the task's `table`; in shards until all is there."""
+
+    @property
+    def whole(self) -> Path:
+        return self.folder / f"{self.task.table}.npz"
+
+    def path(self, first: int) -> Path:
+        return self.folder / f"{self.task.table}_{first:06d}.npz"
+
+    def missing(self) -> list[int]:
+        return [] if self.whole.exists() else super().missing()
+
+    def join(self) -> None:
+        """Put the shards together; a second time does nothing."""
+        if not self.whole.exists():
+            with np.load(self.path(0), allow_pickle=False) as arrays:
+                keys = set(arrays.files)
+            joined: dict[str, Any] = {key: x.numpy() for key, x in self.held(keys, self.n).items()}
+            with replacing(self.whole) as file:
+                np.savez(file, **joined)
+        for first in range(0, self.n, self.size):
+            self.path(first).unlink(missing_ok=True)
+
+    def some(self, n: int) -> Batch:
+        """Of n rows, or all where there are no more, with every key: evenly spread, since some data are ordered."""
+        rows = spread(n, self.n).numpy()
+        with np.load(self.whole, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key][rows]) for key in arrays.files}

@@ -44,6 +44,12 @@ def cover(indices: list[int] | range, size: int) -> Iterator[Tensor]:
         yield torch.tensor(list(indices[start : start + size]))
 
 
+def spread(n: int, count: int) -> Tensor:
+    """n of the numbers 0 .. count - 1, evenly spread, or all of them where there are no more."""
+    n = min(n, count)
+    return torch.arange(n) * count // n
+
+
 @dataclass
 class Drawing:
     """How samples are drawn.

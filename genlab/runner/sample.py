@@ -6,6 +6,7 @@ only what is missing, on as many devices and in batches as large as it is told t
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from genlab import __version__
 from genlab.core.collectives import barrier, world
 from genlab.core.errors import Interrupted, UserError
 from genlab.core.files import replacing
-from genlab.core.spec import spec_to_config
-from genlab.data.contract import Split
+from genlab.core.spec import Batch, spec_to_config
+from genlab.data.contract import DataSet, Split
 from genlab.metrics.features import fingerprint
 from genlab.metrics.record import How
 from genlab.runner import processes
@@ -27,14 +28,17 @@ from genlab.runner.build import build
 from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
 from genlab.runner.devices import processes_asked
+from genlab.runner.embedded import THUMBNAILS, VECTORS, colourings, save_projector, save_scatter, thumbnails
 from genlab.runner.estimated import informed
-from genlab.runner.forms import Form, Pngs, Shards
-from genlab.runner.measure import Drawing
+from genlab.runner.forms import Form, Pngs, Rows, Shards
+from genlab.runner.measure import Drawing, spread
 from genlab.runner.meeting import agreed, in_turn, joined
 from genlab.runner.pictures import is_sequence, mosaic, save_gif, save_png, viewable
 from genlab.runner.reports import report
 from genlab.tasks.contract import Task
 
+# Samples where nobody says how many.
+USUAL = 64
 # Samples in the grid: images or sequences, and points.
 GRID, POINTS = 64, 512
 FRAMES = 40
@@ -93,9 +97,11 @@ class Work:
     record: dict[str, Any]
 
     def form(self, folder: Path) -> Form:
-        field, task = self.trained.model.spec["x"], self.drawing.task
+        field, task, n = self.trained.model.spec["x"], self.drawing.task, self.record["n"]
+        if task.table:
+            return Rows(folder, field, n, task)
         kind = Pngs if self.record["format"] == "png" and field.is_image and not task.exact else Shards
-        return kind(folder, field, self.record["n"], task)
+        return kind(folder, field, n, task)
 
     def ready(self) -> Drawing:
         """What draws, with what its sampler must know of the model."""
@@ -115,13 +121,19 @@ def opened(composed: DictConfig, device: str) -> Work:
     task = asked(composed)
     sampler = trained.part("sampler") if task.sampled else None
     task.check(trained.model, sampler)
+    if composed.gif and not task.sampled:
+        raise UserError(f"gif=true: task={task.name} draws no samples; leave it out")
     if composed.gif and not viewable(trained.model.spec["x"]):
         raise UserError("gif=true: there is no picture of such data")
-    n, size = task.count(composed.n), max(1, composed.batch_size // task.width)
+    size = max(1, composed.batch_size // task.width)
+    dataset = None if task.split is None else trained.data()
+    n = task.count(how_many(composed.n, task, dataset))
+    data = None if dataset is None else given(dataset, task, n)
+    if data is not None and task.looks:
+        task.prepare(trained.model, looked_at(trained, data, task.looks, composed.batch_size))
     record = recorded(trained, sampler, composed, task, n)
-    data = None
-    if task.split is not None:
-        data, record["data"] = given(trained, task, n)
+    if dataset is not None:
+        record["data"] = f"{dataset.identity} {task.split}"
     drawing = Drawing(trained.model, sampler, composed.seed, size, task, data=data)
     return Work(trained, drawing, json.loads(json.dumps(record)))
 
@@ -137,15 +149,29 @@ def asked(composed: DictConfig) -> Task:
     for name in () if task.sampled else ("sampler", "guidance"):
         if composed[name] is not None:
             raise UserError(f"{name}: task={task.name} draws no samples; leave it out")
-    if composed.gif and not task.sampled:
-        raise UserError(f"gif=true: task={task.name} draws no samples; leave it out")
     return task
 
 
-def given(trained: Trained, task: Task, n: int) -> tuple[Split, str]:
-    """The data that the task's n samples are about, and what they are called."""
+def how_many(n: int | None, task: Task, dataset: DataSet | None) -> int:
+    """Samples that are asked for: as many as is usual where nobody says, and of a table all that there are."""
+    if n is not None or not task.table or dataset is None:
+        return USUAL if n is None else n
     assert task.split is not None
-    dataset, split = trained.data(), task.split
+    split = task.split
+    return len(in_turn(lambda: dataset.split(split)))
+
+
+def looked_at(trained: Trained, data: Split, count: int, batch_size: int) -> Iterator[Batch]:
+    """Some data, evenly spread, as the task is shown them."""
+    with torch.no_grad():
+        for index in spread(count, len(data)).split(batch_size):
+            yield {key: value.to(trained.model.device) for key, value in data.batch(index).items()}
+
+
+def given(dataset: DataSet, task: Task, n: int) -> Split:
+    """The data that the task's n samples are about."""
+    assert task.split is not None
+    split = task.split
     data = in_turn(lambda: dataset.split(split))
     numbers = task.data(torch.arange(n))
     last = -1 if numbers is None else int(numbers.max())
@@ -154,7 +180,7 @@ def given(trained: Trained, task: Task, n: int) -> tuple[Split, str]:
             f"task={task.name}: datum {last} is asked for, and the {split} split of {dataset.identity} has {len(data)} "
             "data, numbered from 0; lower n, or name others"
         )
-    return data, f"{dataset.identity} {split}"
+    return data
 
 
 def recorded(trained: Trained, sampler: Any, composed: DictConfig, task: Task, n: int) -> dict[str, Any]:
@@ -190,16 +216,38 @@ def finish(form: Form, work: Work, composed: DictConfig) -> None:
     numbers = task.data(torch.arange(form.n)) if task.split is not None else None
     about = numbers.tolist() if numbers is not None and numbers.ndim == 1 else None
     report(task, form.values(), about, form.folder, work.how)
-    if viewable(field):
+    shown = form.folder
+    if isinstance(form, Rows):
+        shown = mapped(form, work) or shown
+    elif viewable(field):
+        shown = form.folder / "grid.png"
         save_png(
             form.picture(min(GRID if field.is_image or is_sequence(field) else POINTS, form.n)),
-            form.folder / "grid.png",
+            shown,
         )
     if composed.gif:
         work.trained.model.to(chosen_device(composed.device))
         save_gif(path_frames(work.ready(), min(GRID, form.n)), form.folder / "path.gif")
     save_record(form.folder, {**work.record, "complete": True})
-    print(form.folder / "grid.png" if viewable(field) else form.folder)
+    print(shown)
+
+
+def mapped(form: Rows, work: Work) -> Path | None:
+    """A table in one file, and what a person can look at of it: its plot, where there is one."""
+    form.join()
+    print(form.whole)
+    scatter, data = form.task.scatter(form.some), work.drawing.data
+    if scatter is None or data is None:
+        return None
+    dataset, field = work.trained.data(), work.trained.model.spec["x"]
+    rows, path = form.some(len(scatter.vectors)), form.folder / "scatter.png"
+    title = f"{work.record['model']}, step {work.record['step']}: {work.record['data']}"
+    save_scatter(scatter, colourings(rows, dataset), title, path)
+    few = spread(THUMBNAILS if field.is_image else VECTORS, len(scatter.vectors))
+    rows = {key: value[few] for key, value in rows.items()}
+    pictures = thumbnails(data, rows["datum"], field.levels) if field.is_image else None
+    save_projector(scatter.vectors[few], rows["datum"], colourings(rows, dataset), pictures, form.folder / "projector")
+    return path
 
 
 def save_record(folder: Path, record: dict[str, Any]) -> None:
@@ -274,4 +322,6 @@ def path_frames(drawing: Drawing, n: int) -> list[Tensor]:
             frames.append(mosaic(x.clamp(-1, 1) if field.is_image else x, field))
 
     drawing.ask(torch.arange(n), watch)
+    if not frames:
+        raise UserError("gif=true: the model makes data at once, with no way from noise to show; leave it out")
     return frames

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from genlab.core.collectives import world
 
 # What a model is asked for; each puts together the weights that belong to no layer.
-ENTRIES = ("loss", "sample", "nll", "encode", "decode")
+ENTRIES = ("loss", "sample", "nll", "encode", "decode", "features")
 
 
 LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)

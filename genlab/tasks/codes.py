@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
-from genlab.core.spec import Batch
+from genlab.core.spec import Batch, Spec
 from genlab.models.contract import Model, Watch
 
 
@@ -100,3 +100,8 @@ def codes(model: Model, sampler: Any) -> Codes:
         f"task: {type(model).__name__} has no codes of data; it needs to encode and decode, or a sampler that can be "
         "run backwards"
     )
+
+
+def said(fields: Spec) -> str:
+    """What codes are, in words: z of 64x7x7 and index of 7x7."""
+    return " and ".join(f"{key} of {'x'.join(map(str, field.shape))}" for key, field in fields.items())

@@ -5,7 +5,7 @@ batches of any size, by many processes, and in several goes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +52,23 @@ class Curve:
     shown: int = 10
 
 
+@dataclass(frozen=True)
+class Scatter:
+    """Vectors of data and their places in the plane, to be drawn in the colours of their labels, and looked at by hand.
+
+    Arguments:
+        vectors: (N, D), in the order of the samples that they are of.
+        places: (N, 2).
+        axes: what the places are, across and up.
+        how: how they came about.
+    """
+
+    vectors: Tensor
+    places: Tensor
+    axes: tuple[str, str]
+    how: str
+
+
 class Task(ABC):
     """A request to a trained model.
 
@@ -66,6 +83,11 @@ class Task(ABC):
         numbers: what is reported, by the keys that hold it, (B,) each.
         traces: keys of values (B, K) that `curves` is made from.
         exact: images are kept as floating-point numbers, and not rounded to 8 bits.
+        shades: "x" is the mean of data and may lie between their levels, as grey between black and white; else it is
+            rounded to them in pictures.
+        table: the name of the one .npz file that holds what is made of all data, with no pictures; "" where samples are
+            kept one by one. Where nobody says how many there are, they are all of the split.
+        looks: how many data of the split the task is shown before it begins; see `prepare`.
         sampled: whether the sampler is asked, so that there is a way from noise for an animation to show.
         width: how many data the network sees at once for one sample.
     """
@@ -78,6 +100,9 @@ class Task(ABC):
     numbers: Mapping[str, Quantity] = {}
     traces: tuple[str, ...] = ()
     exact: bool = False
+    shades: bool = False
+    table: str = ""
+    looks: int = 0
     sampled: bool = True
     width: int = 1
 
@@ -122,6 +147,10 @@ class Task(ABC):
             raise UserError(f"task={self.name}: {type(model).__name__} cannot {' and '.join(lacking)}, which it needs")
         self.conditions(model, sampler, torch.arange(1))
 
+    def prepare(self, model: Model, batches: Iterable[Batch]) -> None:
+        """Learn what decides all samples from `looks` data, evenly spread over the split."""
+        return
+
     @abstractmethod
     def __call__(
         self,
@@ -143,6 +172,14 @@ class Task(ABC):
     def curves(self, values: Batch) -> list[Curve]:
         """What the values of all samples come to, (N,) or (N, K) under the keys of `numbers` and `traces`."""
         return []
+
+    def scatter(self, samples: Callable[[int], Batch]) -> Scatter | None:
+        """What a table comes to in the plane.
+
+        Arguments:
+            samples: gives n of all that was made, evenly spread, with every key; fewer where there are no more.
+        """
+        return None
 
 
 def steers(model: Model, sampler: Any) -> frozenset[str]:

@@ -3,7 +3,8 @@
     z(w) = sin((1 - w) a) / sin a z_0 + sin(w a) / sin a z_1,    cos a = z_0 z_1 / (|z_0| |z_1|),    w in [0, 1]
 
 Normal codes in many dimensions have nearly one length, and on a great circle they keep it; a straight line would lead
-through codes that are shorter than any that the model knows.
+through codes that are shorter than any that the model knows. Of codes that are also told as numbers in a codebook, the
+vectors are mixed, and the model takes for each point's the nearest that it has.
 
 References:
     Denoising Diffusion Implicit Models (Song et al., 2021), section 5.3 and appendix D.5.
@@ -127,7 +128,8 @@ class Interpolate(Task):
             told = self.conditions(model, sampler, pairs.flatten())
             code, shown = coder.draw(told, ends), {}
         w = torch.linspace(0, 1, self.points, device=index.device)
-        rows = {key: self.path(z[0::2], z[1::2], w).flatten(0, 1) for key, z in code.items()}
+        mixed = {key: z for key, z in code.items() if z.is_floating_point()}
+        rows = {key: self.path(z[0::2], z[1::2], w).flatten(0, 1) for key, z in mixed.items()}
         # The row's own noise at each of its points, so that a sampler that adds noise does not break the path.
         rng = sampling(seed, index.repeat_interleave(self.points))
         nearer = (2 * torch.arange(len(index), device=index.device)[:, None] + (w > 0.5)).flatten()

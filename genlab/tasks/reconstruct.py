@@ -12,16 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from genlab.core.spec import Batch
+from genlab.core.units import psnr
 from genlab.models.contract import Model, Watch
 from genlab.tasks.codes import codes
 from genlab.tasks.contract import Quantity, SplitName, Task, check_index, given, sampling
 
-# An error below that of single precision is none.
-SMALLEST = 1e-12
-
 
 class Reconstruct(Task):
     """Encode data and decode them.
+
+    What a decoder gives is the mean of data, which need not be one of their levels: of black and white it is grey.
 
     Arguments:
         split: of the data set.
@@ -30,6 +30,7 @@ class Reconstruct(Task):
 
     needs = frozenset()
     layout = (("data", "x"),)
+    shades = True
     numbers: Mapping[str, Quantity] = {
         "mse": Quantity("the mean square of a value's error, data in [-1, 1]"),
         "psnr": Quantity("the peak signal-to-noise ratio of a datum, range 2", "dB"),
@@ -59,8 +60,3 @@ class Reconstruct(Task):
         mse = (x.double() - batch["x"].double()).square().flatten(1).mean(1)
         found = {"x": x, "data": batch["x"], **conditions, "mse": mse}
         return found if model.spec["x"].levels is None else {**found, "psnr": psnr(mse)}
-
-
-def psnr(mse: Tensor) -> Tensor:
-    """In dB, of data whose range is 2."""
-    return 10 * (4 / mse.clamp(min=SMALLEST)).log10()

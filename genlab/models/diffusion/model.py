@@ -33,6 +33,7 @@ from genlab.models.diffusion.samplers.sampler import Sampler
 from genlab.models.diffusion.schedule import NO_SIGNAL, Schedule, match
 from genlab.models.diffusion.weighting import Times, Weighting
 from genlab.networks.condition import Condition
+from genlab.networks.inner import caught
 
 
 class GaussianDiffusion(Model):
@@ -57,7 +58,7 @@ class GaussianDiffusion(Model):
     where the parts of the loss do not suit each other.
     """
 
-    can = frozenset({"sample", "nll"})
+    can = frozenset({"sample", "nll", "features"})
 
     def __init__(
         self,
@@ -195,6 +196,22 @@ class GaussianDiffusion(Model):
     def to_noise(self, batch: Batch, rng: Rng, sampler: Sampler) -> Tensor:
         """The x_1 (B, *) from which the sampler, if it is deterministic, comes back to the data batch["x"] (B, *)."""
         return sampler.invert(self.schedule, self.guided(batch, rng, sampler), batch["x"], self.bounded)
+
+    @torch.no_grad()
+    def features(self, batch: Batch, rng: Rng, t: float, layer: str | None = None) -> Tensor:
+        first = self.schedule.t_min
+        if not first <= t <= 1:
+            raise UserError(f"t={t}: noise begins at t = {first:.3g} and ends at 1")
+        if self.conditions and self.conditioner.dropout == 0:
+            raise UserError(
+                "conditioner.dropout=0: the network was told of every datum what it is, and knows no features without; "
+                "train with conditioner.dropout=0.1"
+            )
+        x_0 = batch["x"]
+        times = torch.full((len(x_0),), t, dtype=torch.float64, device=x_0.device)
+        x_t = diffuse(self.schedule, x_0, times, rng.stage("noise").normal_like(x_0))
+        condition = self.conditioner.null({"x": x_0}, rng)
+        return caught(self.network, layer, lambda: self.predict(x_t, times, condition))
 
     @torch.no_grad()
     def nll(self, batch: Batch, rng: Rng, estimator: Estimator | None = None) -> Nll:

@@ -13,10 +13,11 @@ from genlab.core.collectives import all_sum
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.data.contract import DataSet
-from genlab.metrics.contract import SampleMetric
+from genlab.metrics.contract import OF_CODES, SampleMetric
 from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import Number
 from genlab.models.contract import Model
+from genlab.runner.coded import Coded
 from genlab.runner.lightning_module import Training
 from genlab.runner.measure import (
     Drawing,
@@ -124,7 +125,7 @@ class Validating(Callback):
 
     def check(self) -> None:
         """Raise a UserError, before training begins, where a metric needs more samples than it will be given."""
-        distances = {k: m for k, m in self.metrics.items() if not isinstance(m, NegativeLogLikelihood)}
+        distances = {name: m for name, m in self.metrics.items() if not m.needs & {"nll", *OF_CODES}}
         if not self.every or not distances:
             return
         extractor = extractor_for(self.dataset, None, torch.device("cpu"), shown=False)
@@ -134,7 +135,16 @@ class Validating(Callback):
                 raise UserError(f"trainer.validate_data={self.n}: {name} needs at least {least} samples")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Training)
         self.done_step = trainer.global_step
+        for name, metric in self.metrics.items():
+            if self.every and metric.needs & OF_CODES:
+                if "encode" not in pl_module.ema.can:
+                    raise UserError(f"trainer.validate: {name} is of codes, and this model has none; leave it out")
+                metric.check(self.codes(pl_module.ema))
+
+    def codes(self, model: Model) -> Coded:
+        return Coded(model, self.dataset, "validation", self.n, self.batch_size, shown=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -156,7 +166,9 @@ class Validating(Callback):
         numbers: list[Number] = []
         distances: dict[str, SampleMetric] = {}
         for name, metric in self.metrics.items():
-            if not isinstance(metric, NegativeLogLikelihood):
+            if metric.needs & OF_CODES:
+                numbers += metric.evaluate(self.codes(model))
+            elif not isinstance(metric, NegativeLogLikelihood):
                 distances[name] = metric
             elif "nll" in model.can:
                 numbers += likelihood(
