@@ -94,6 +94,9 @@ class Model(nn.Module):
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Called once before the first step, with a few training batches."""
 
+    def begin(self) -> None:
+        """Called before the first step, and where a run goes on: what `finish` found is of other weights."""
+
     def after_step(self, player: str, step: int) -> None:
         """Called after each of the player's optimizer steps."""
 

@@ -44,3 +44,35 @@ def test_denoising_shows_what_was_restored(program: Program, here: Path) -> None
     ended = program("sample", "ckpt=run", "task=denoise", "n=3", "out=restored")
     assert ended.status == 0, ended.err
     assert "psnr_corrupted" in ended.out
+
+
+def test_a_run_that_goes_on_forgets_its_density_and_ends_as_one_that_never_stopped(
+    program: Program, here: Path
+) -> None:
+    """Between the two ends its checkpoints have none: that of the first end is of other weights."""
+    words = ("model=ae", *TINY, "trainer.checkpoint_every=3", "trainer.keep_every=3")
+    assert program("train", *words, "trainer.max_steps=4", "hydra.run.dir=run").status == 0
+    ended = program("train", "resume=run", "trainer.max_steps=8", "trainer.preview_every=1")
+    assert ended.status == 0, ended.err
+    assert program("train", *words, "trainer.max_steps=8", "hydra.run.dir=straight").status == 0
+    assert "sample" not in genlab.load(here / "run" / "checkpoints" / "step_0000006.ckpt").can
+    for step in ("step_0000006", "last"):
+        one, other = (
+            torch.load(here / name / "checkpoints" / f"{step}.ckpt", weights_only=True)["state_dict"]
+            for name in ("run", "straight")
+        )
+        assert one.keys() == other.keys()
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_what_a_slope_costs_is_validated(program: Program, here: Path) -> None:
+    ended = program("train", "model=ae", *TINY, "model.contraction=0.5", "hydra.run.dir=run")
+    assert ended.status == 0, ended.err
+    rows = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any(row.get("val/contraction", 0) > 0 for row in rows)
+
+
+def test_samples_are_not_judged_before_there_are_any(program: Program) -> None:
+    ended = program("train", "model=ae", *TINY, "trainer.validate=[pr]", "trainer.validate_data=300")
+    assert ended.status == 2
+    assert "trainer.validate: pr is of samples" in ended.err.splitlines()[-1]

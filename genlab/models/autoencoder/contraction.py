@@ -13,14 +13,17 @@ from torch import Tensor
 
 
 def squared_jacobian(z: Tensor, x: Tensor) -> Tensor:
-    """|J|_F^2 of each datum, (B,), with gradients.
+    """|J|_F^2 of each datum, (B,), with gradients where they are enabled.
 
     Arguments:
-        z: (B, *), made of x row by row.
+        z: (B, *), made of x row by row, with gradients enabled.
         x: (B, *), which requires gradients.
     """
     total = x.new_zeros(len(x))
-    for column in z.flatten(1).unbind(1):
-        (slope,) = torch.autograd.grad(column.sum(), x, create_graph=True)
+    with torch.enable_grad():
+        # Sums over the batch, in each of which a row's slope is that of the row's own number.
+        numbers = z.flatten(1).sum(0).unbind()
+    for number in numbers:
+        (slope,) = torch.autograd.grad(number, x, retain_graph=True, create_graph=torch.is_grad_enabled())
         total = total + slope.flatten(1).square().sum(1)
     return total

@@ -38,7 +38,7 @@ class CodeDensity(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         self.components, self.data = components, data
-        self.register_buffer("weights", torch.full((components,), 1 / components, dtype=torch.float64))
+        self.register_buffer("weights", torch.zeros(components, dtype=torch.float64))
         self.register_buffer("means", torch.zeros(components, size, dtype=torch.float64))
         self.register_buffer("factors", torch.zeros(components, size, size, dtype=torch.float64))
         self.register_buffer("fitted", torch.tensor(False))
@@ -46,12 +46,17 @@ class CodeDensity(nn.Module):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit it to codes (B, *) as they come; all processes get what the first one finds.
 
-        Raises UserError where there are fewer codes than components.
+        Raises UserError where there are fewer codes than components, or they are not finite.
         """
         found = of_first(lambda: self._found(batches))
         for buffer, value in zip((self.weights, self.means, self.factors), found, strict=True):
             buffer.copy_(value)
         self.fitted.fill_(True)
+
+    def forget(self) -> None:
+        """Be as it was before it was fitted."""
+        for buffer in self.buffers():
+            buffer.zero_()
 
     def _found(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         from sklearn.exceptions import ConvergenceWarning
@@ -67,6 +72,11 @@ class CodeDensity(nn.Module):
         if len(z) < self.components:
             raise UserError(
                 f"model.density.components={self.components}: there are {len(z)} training data to fit it to"
+            )
+        if not z.isfinite().all():
+            raise UserError(
+                "model.density: the codes of training data are not finite numbers, so nothing can be fitted to them; a "
+                "smaller optim.lr or optim.gradient_clip may help"
             )
         scale = float(z.var(0).mean()) if len(z) > 1 else 0.0
         mixture = GaussianMixture(self.components, reg_covar=max(1e-6 * scale, 1e-12), random_state=0)

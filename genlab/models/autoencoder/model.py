@@ -76,8 +76,8 @@ class Autoencoder(Model):
         self.decoder = decoder(inputs=bottleneck.outputs, outputs=output.features)
         self.output, self.objective, self.decoding = output, objective, decoding
         self.corruption, self.contraction = corruption, contraction
-        if contraction < 0:
-            raise ValueError(f"contraction must be at least 0, not {contraction}")
+        if not 0 <= contraction < math.inf:
+            raise ValueError(f"contraction must be a number of at least 0, not {contraction}")
         if density is not None and bottleneck.variational:
             raise UserError("model.density: is for codes that are points, and these have a prior; leave it out")
         if perceptual is not None and not spec["x"].is_image:
@@ -109,6 +109,8 @@ class Autoencoder(Model):
         if self.density is not None and bool(self.density.fitted):
             able |= {"sample"}
             self.source = f"a mixture of {self.density.components} normal distributions fitted to training data's codes"
+        else:
+            self.source = ""
         self.can = frozenset(able)
 
     @property
@@ -148,10 +150,13 @@ class Autoencoder(Model):
             return self._critic_loss(x, seen, rng.stage("code"), step)
         if self.contraction:
             seen = seen.detach().requires_grad_()
-        posterior = self.posterior(seen, step)
+        # The slope of codes is asked for in validation too, where gradients are disabled.
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self.contraction > 0):
+            posterior = self.posterior(seen, step)
+            mode = posterior.mode()
         found = self.objective(self.likelihood(x, made), posterior, rng.stage("code"), step)
         if self.contraction:
-            found["contraction"] = self.contraction * squared_jacobian(posterior.mode(), seen)
+            found["contraction"] = self.contraction * squared_jacobian(mode, seen)
             found["loss"] = found["loss"] + found["contraction"]
         parts = {name: values.mean() for name, values in {**found, **posterior.notes}.items()}
         return parts | self._judged(parts["loss"], x, made[-1], step)
@@ -193,6 +198,11 @@ class Autoencoder(Model):
             # So that weights that are not to be had, and images that are too small, are known of before the first step.
             blank = torch.zeros(1, *self.spec["x"].shape, device=self.device)
             self.perceptual(blank, blank)
+
+    def begin(self) -> None:
+        if self.density is not None:
+            self.density.forget()
+            self._look()
 
     def after_step(self, player: str, step: int) -> None:
         if player == "model":

@@ -3,29 +3,28 @@
     z = sigmoid(h),    penalty = lambda sum_j KL(rho || rho_j),    rho_j = the mean of z_j over the data
     KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r))
 
-The mean is that of the batch, all processes' parts of it together, so the loss is not a mean over data.
+The mean is that of the batch, all processes' parts of it together, so the loss is not a mean over data. It is found as
+its logarithm, from that of sigmoid(h): a number that is never on, or always, costs a finite amount and is drawn back.
 
 References:
     Sparse Deep Belief Net Model for Visual Area V2 (Lee, Ekanadham & Ng, 2008).
     Sparse Autoencoder, CS294A lecture notes (Ng, 2011), section 3.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genlab.core.collectives import all_cat_with_gradients
 from genlab.models.autoencoder.point import At, Point
 
-# A mean of exactly 0 or 1 would cost infinitely much.
-EDGE = 1e-6
 
-
-def bernoulli_kl(rho: float, r: Tensor) -> Tensor:
-    """KL(rho || r) in nats, of the shape of r in (0, 1)."""
-    r = r.clamp(EDGE, 1 - EDGE)
-    own = torch.tensor([rho, 1 - rho], dtype=torch.float64)
-    entropy = float(-(own * own.log()).sum())
-    return -(rho * r.log() + (1 - rho) * (1 - r).log()) - entropy
+def divergence(rho: float, h: Tensor) -> Tensor:
+    """KL(rho || mean of sigmoid(h)) in nats, (D,), the mean being over the rows of h (N, D)."""
+    log_on, log_off = (torch.logsumexp(F.logsigmoid(side), 0) - math.log(len(h)) for side in (h, -h))
+    return rho * (math.log(rho) - log_on) + (1 - rho) * (math.log1p(-rho) - log_off)
 
 
 class Sparse(Point):
@@ -51,6 +50,7 @@ class Sparse(Point):
         z = h.sigmoid()
         if step is None:
             return At(z)
-        places = all_cat_with_gradients(z).movedim(1, -1).flatten(0, -2)
-        divergence = bernoulli_kl(self.rho, places.mean(0)).sum()
-        return At(z, {"sparsity": (self.penalty * divergence).expand(len(z))}, {"activity": places.mean()})
+        # Half precision, should the encoder run in it, is too little for the logarithm of a sum.
+        places = all_cat_with_gradients(h.to(torch.promote_types(h.dtype, torch.float32))).movedim(1, -1).flatten(0, -2)
+        cost = self.penalty * divergence(self.rho, places).sum()
+        return At(z, {"sparsity": cost.expand(len(z))}, {"activity": places.sigmoid().mean()})

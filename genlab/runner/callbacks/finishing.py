@@ -1,4 +1,4 @@
-"""What a model still has to see of the training data when its last step is done."""
+"""What a model still has to see of the training data when its last step is done, and forgets when more follow."""
 
 from collections.abc import Iterator
 
@@ -24,6 +24,11 @@ class Finishing(Callback):
 
     def __init__(self, data: DataSet, size: int, saving: Saving) -> None:
         self.data, self.size, self.saving = data, size, saving
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Training)
+        for model in (pl_module.model, pl_module.ema):
+            model.begin()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Training)

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from genlab.core.collectives import all_sum
+from genlab.core.collectives import all_sum, world
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.data.contract import DataSet
@@ -138,6 +138,10 @@ class Validating(Callback):
         assert isinstance(pl_module, Training)
         self.done_step = trainer.global_step
         for name, metric in self.metrics.items():
+            if self.every and not metric.needs & {"nll", *OF_CODES} and "sample" not in pl_module.ema.can:
+                raise UserError(
+                    f"trainer.validate: {name} is of samples, which this model has none of until training ends; drop it"
+                )
             if self.every and metric.needs & OF_CODES:
                 if "encode" not in pl_module.ema.can:
                     raise UserError(f"trainer.validate: {name} is of codes, and this model has none; leave it out")
@@ -189,9 +193,12 @@ def validation_losses(model: Model, dataset: DataSet, seed: int, n: int, batch_s
     data = dataset.split("validation")
     sums: dict[str, Tensor] = {}
     count = min(n, len(data))
-    mine = share(count)
-    # A process without a share looks at a datum that counts nothing, so that all of them know the names.
-    for index in cover(mine or range(1), batch_size):
+    parts = list(cover(share(count), batch_size))
+    for number in range(-(-count // (world()[1] * batch_size))):
+        # A process whose share is done looks at a datum that counts nothing: all must know the names, and a loss may be
+        # of what all processes have.
+        mine = number < len(parts)
+        index = parts[number] if mine else torch.zeros(1, dtype=torch.long)
         batch = {key: value.to(model.device) for key, value in data.batch(index).items()}
         rng = Rng(seed, index.to(model.device)).stage("validation")
         for name, value in model.loss(batch, rng, model.counts, 0).items():

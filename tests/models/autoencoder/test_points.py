@@ -4,14 +4,16 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
 from sklearn.mixture import GaussianMixture
 
+from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.models.autoencoder.contraction import squared_jacobian
 from genlab.models.autoencoder.corruption import Gaussian, Masking, SaltAndPepper
 from genlab.models.autoencoder.density import CodeDensity
 from genlab.models.autoencoder.point import KSparse, Point
-from genlab.models.autoencoder.sparse import Sparse, bernoulli_kl
+from genlab.models.autoencoder.sparse import Sparse, divergence
 
 ROWS = 2000
 
@@ -93,9 +95,50 @@ def test_the_sparse_penalty_is_its_formula_and_its_gradient_pulls_to_rho():
     assert not Sparse(2)(h).penalties
 
 
-def test_a_divergence_is_0_at_rho_and_finite_at_the_ends():
-    assert float(bernoulli_kl(0.05, torch.tensor(0.05, dtype=torch.float64)).abs()) < 1e-12
-    assert bernoulli_kl(0.05, torch.tensor([0.0, 1.0])).isfinite().all()
+def test_a_divergence_is_0_at_rho():
+    h = torch.full((7, 1), math.log(0.05 / 0.95), dtype=torch.float64)
+    assert float(divergence(0.05, h).abs()) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("level", "slope"), [(-40.0, -0.05), (40.0, 0.95)])
+def test_numbers_that_are_never_or_always_on_are_drawn_back(kind, level, slope):
+    """d KL / dh = (r - rho) / N where all rows are alike, however far h is from 0."""
+    h = torch.full((4, 3), level, dtype=kind, requires_grad=True)
+    penalty = Sparse(3, penalty=1.0)(h, step=0).penalties["sparsity"]
+    assert penalty.isfinite().all()
+    penalty.mean().backward()
+    torch.testing.assert_close(h.grad.float(), torch.full((4, 3), slope / 4), rtol=1e-2, atol=1e-6)
+
+
+def cost(rows: slice, w: torch.Tensor) -> torch.Tensor:
+    """The mean penalty of some rows of 6, where the encoder has a parameter w."""
+    h = torch.linspace(-3, 2, 12, dtype=torch.float64).reshape(6, 2)[rows] * w
+    return Sparse(2)(h, step=0).penalties["sparsity"].mean()
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    w = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    # Parts that differ in size: the mean is over data, and not over processes.
+    value = cost([slice(0, 2), slice(2, 6)][rank], w)
+    density = CodeDensity(2, components=2)
+    density.fit([torch.randn(50, 2, generator=torch.Generator().manual_seed(rank))])
+    found = (value.detach(), torch.autograd.grad(value, w)[0], density.state_dict())
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_penalty_of_their_whole_batch_and_one_density(tmp_path):
+    torch.multiprocessing.spawn(process, args=(str(tmp_path),), nprocs=2)
+    (value, slope, density), (other, its_slope, its_density) = (torch.load(tmp_path / f"{r}.pt") for r in range(2))
+    w = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    whole = cost(slice(0, 6), w)
+    torch.testing.assert_close(torch.stack([value, other]), whole.detach().expand(2))
+    torch.testing.assert_close((slope + its_slope) / 2, torch.autograd.grad(whole, w)[0])
+    assert density["fitted"]
+    assert all(torch.equal(density[key], its_density[key]) for key in density)
 
 
 def test_the_contraction_is_the_norm_of_the_jacobian():
@@ -105,6 +148,12 @@ def test_the_contraction_is_the_norm_of_the_jacobian():
     found = squared_jacobian(network(x), x)
     expected = [torch.autograd.functional.jacobian(network, row).square().sum() for row in x.detach()]
     torch.testing.assert_close(found, torch.stack(expected))
+    with torch.enable_grad():
+        z = network(x)
+    with torch.no_grad():
+        measured = squared_jacobian(z, x)
+    torch.testing.assert_close(measured, found.detach())
+    assert not measured.requires_grad
     found.sum().backward()
     assert network[0].weight.grad.abs().sum() > 0
 
@@ -124,3 +173,32 @@ def test_the_density_is_scikit_learns_mixture_and_is_drawn_from():
     other = CodeDensity(2, components=2)
     other.load_state_dict(density.state_dict())
     assert torch.equal(other.sample(rng(5), (2,)), density.sample(rng(5), (2,)))
+
+
+def test_a_density_forgets_what_it_was_fitted_to():
+    density, fresh = CodeDensity(2, components=2), CodeDensity(2, components=2)
+    density.fit([torch.randn(50, 2, generator=torch.Generator().manual_seed(0))])
+    density.forget()
+    assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in density.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (torch.zeros(3, 2), r"model.density.components=4: there are 3 training data"),
+        (torch.full((9, 2), math.nan), r"model.density: the codes of training data are not finite"),
+    ],
+)
+def test_codes_that_nothing_can_be_fitted_to_are_refused(codes, said):
+    density = CodeDensity(2, components=4)
+    with pytest.raises(UserError, match=said):
+        density.fit([codes])
+    assert not density.fitted
+
+
+def test_codes_that_never_move_are_drawn_as_they_are():
+    density = CodeDensity(2, components=1)
+    density.fit([torch.tensor([[1.0, -2.0]]).expand(20, 2)])
+    torch.testing.assert_close(
+        density.sample(rng(5), (2,)), torch.tensor([[1.0, -2.0]]).expand(5, 2), atol=1e-4, rtol=0
+    )
