@@ -24,6 +24,7 @@ class Field:
         vocabulary: a token counts from 0 to vocabulary - 1.
         support: "real", or the name of the set that the values lie in.
         dims: the dimensions that bits/dim divides by; None is the product of `shape`. 784 for MNIST padded to 32x32.
+        rate: of sound, (1, L), how many values there are a second; its levels are those of the mu-law.
     """
 
     shape: tuple[int, ...]
@@ -32,11 +33,14 @@ class Field:
     vocabulary: int | None = None
     support: str = "real"
     dims: int | None = None
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if self.levels is not None and self.levels < 2:
             raise ValueError(f"levels must be at least 2, not {self.levels}")
+        if self.rate is not None and (self.rate < 1 or len(self.shape) != 2 or self.shape[0] != 1):
+            raise ValueError(f"rate={self.rate} must be at least 1 and is of sound, (1, L), not {self.shape}")
 
     @property
     def dimensions(self) -> int:
@@ -47,6 +51,11 @@ class Field:
     def is_image(self) -> bool:
         """(channels, height, width) with one or three channels."""
         return len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+    @property
+    def is_sound(self) -> bool:
+        """So many values a second, of one channel."""
+        return self.rate is not None
 
 
 Spec = dict[str, Field]

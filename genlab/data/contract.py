@@ -60,6 +60,14 @@ class Factored(Protocol):
         """Their names and sizes, in the order of the columns."""
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A data set whose data are read as text."""
+
+    def texts(self, x: Tensor) -> list[str]:
+        """Each of the data (N, *) as text."""
+
+
 def real(x: Tensor, levels: int) -> Tensor:
     """The integers x of `levels` evenly spaced values as single-precision numbers in [-1, 1], by 2 x / (L - 1) - 1."""
     return x.float().mul_(2 / (levels - 1)).sub_(1)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -236,8 +236,8 @@ class Found:
     changed: int
 
 
-def walk(folder: Path) -> Iterator[Found]:
-    """All picture files below a folder, hidden ones left out; a folder that links lead to twice is walked once."""
+def walk(folder: Path, suffixes: Collection[str] = SUFFIXES) -> Iterator[Found]:
+    """All files of a kind below a folder, hidden ones left out; a folder that links lead to twice is walked once."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"data.root={folder} cannot be read: {one_line(error)}") from error
@@ -251,7 +251,7 @@ def walk(folder: Path) -> Iterator[Found]:
         walked.add(place)
         for name in files:
             path = Path(here, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and path.is_file():
+            if path.suffix.lower() in suffixes and not name.startswith(".") and path.is_file():
                 status = path.stat()
                 yield Found(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
 
@@ -262,11 +262,12 @@ def by_hash(paths: list[str]) -> list[str]:
 
 
 class Layout:
-    """Which split and class each picture belongs to, as the head of this file says.
+    """Which split and class each file belongs to, as the head of this file says.
 
     Arguments:
         paths: relative, with slashes.
         root: for the message.
+        kind: what a file is, for the message.
 
     Attributes:
         splits: the paths of each.
@@ -274,7 +275,7 @@ class Layout:
         label: the class of each path.
     """
 
-    def __init__(self, paths: list[str], root: str) -> None:
+    def __init__(self, paths: list[str], root: str, kind: str = "picture") -> None:
         parts = {path: PurePath(path).parts for path in paths}
         tops = {p[0].lower() if len(p) > 1 else "" for p in parts.values()}
         divided = tops <= SPLITS.keys() and "train" in {SPLITS[top] for top in tops}
@@ -290,7 +291,7 @@ class Layout:
         missing = [name for name in HELD_OUT if not self.splits[name]]
         train = self.splits["train"]
         if len(train) <= len(missing):
-            raise UserError(f"data.root={root} has {len(paths)} pictures: a picture is needed for each of three splits")
+            raise UserError(f"data.root={root} has {len(paths)} {kind}s: a {kind} is needed for each of three splits")
         share = max(1, len(train) // 20)
         for name in missing:
             self.splits[name] = [train.pop() for _ in range(share)]
