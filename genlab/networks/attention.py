@@ -17,18 +17,19 @@ from genlab.core.errors import UserError
 from genlab.networks.layers import GroupNorm, linear, variance_scaling_
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, causal: bool = False) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V in so many heads.
 
     Arguments:
         queries: (B, N, C).
         keys, values: (B, L, C).
+        causal: the n-th query attends to the first n keys alone.
 
     Returns:
         (B, N, C).
     """
     q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (queries, keys, values))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
 
 
 def head_count(channels: int, heads: int, head_width: int | None) -> int:

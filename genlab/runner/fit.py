@@ -86,8 +86,10 @@ def fit(plan: Plan) -> None:
         strategy=strategy,
         precision=options["precision"],
         sync_batchnorm=processes > 1 and kind == "cuda",
-        max_steps=options["max_steps"],
-        max_epochs=-1,
+        # Where nothing is optimised no step is taken: the model sees all data when training ends, after one batch.
+        max_steps=options["max_steps"] if optimizers else -1,
+        max_epochs=-1 if optimizers else 1,
+        limit_train_batches=None if optimizers else 1,
         logger=[
             TensorBoardLogger(run, name="", version="tensorboard"),
             JsonLines(run / "metrics.jsonl", step=checkpoint.step if checkpoint else 0),
@@ -155,11 +157,9 @@ def describe(model: Model, data: DataSet, plan: Plan, processes: int) -> None:
     weights = sum(p.numel() for player in model.players().values() for p in player.parameters)
     options = plan.config["trainer"]
     each = f"{options['batch_size']}" + (f" on each of {processes} devices" if processes > 1 else "")
-    print(
-        f"training {plan.config['choices'].get('model', 'model')} on {data.identity}: {weights:,} weights, "
-        f"{options['max_steps']} steps of {each}, into {plan.run}",
-        file=sys.stderr,
-    )
+    what = f"{weights:,} weights, {options['max_steps']} steps of {each}" if weights else "fitted without steps"
+    name = plan.config["choices"].get("model", "model")
+    print(f"training {name} on {data.identity}: {what}, into {plan.run}", file=sys.stderr)
 
 
 class Parts:
@@ -218,4 +218,4 @@ class Parts:
         reporting = Reporting(options["log_every"], size * self.processes, options["accumulate"], options["progress"])
         watching = [best] if options["validate_every"] else []
         finishing = Finishing(self.data, size, saving)
-        return [reporting, validating, previews, finishing, saving, *watching]
+        return [finishing, reporting, validating, previews, saving, *watching]

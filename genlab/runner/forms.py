@@ -1,4 +1,4 @@
-"""How samples lie in a folder: as pictures, one a file, or in shards of 1,024; and which of them are there already."""
+"""How samples lie in a folder: pictures, one a file, or shards of 1,024, and sounds; and which are there already."""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from genlab.core.spec import Batch, Field
 from genlab.data.images import read
 from genlab.runner.measure import Drawing, spread
 from genlab.runner.pictures import grid_of_strips, panels, pixels_of, read_note, save_png, strips
+from genlab.runner.sounds import save_wav
 from genlab.tasks.contract import Task
 from genlab.tasks.generate import Generate
 
@@ -170,6 +171,17 @@ class Shards(Form):
                 for key in keys:
                     parts[key].append(torch.from_numpy(arrays[key]))
         return {key: torch.cat(part)[:n] for key, part in parts.items()}
+
+
+class Sounds(Shards):
+    """Shards, and beside them each sample as it sounds, 000000.wav; what else is shown of it is 000000_data.wav."""
+
+    def write(self, first: int, samples: Batch) -> None:
+        for row, number in enumerate(self.file(first)):
+            for key in self.shown:
+                name = f"{number:06d}.wav" if key == "x" else f"{number:06d}_{key}.wav"
+                save_wav(samples[key][row], self.field, self.folder / name)
+        super().write(first, samples)
 
 
 class Rows(Shards):

@@ -27,7 +27,7 @@ from genlab.runner.sharding import full, own
 
 
 def turns_of(players: dict[str, Player]) -> list[str]:
-    """Whose turn it is, over one cycle after which the order repeats."""
+    """Whose turn it is, over one cycle after which the order repeats; nobody's where there are no players."""
     rounds = math.lcm(*(player.every for player in players.values()))
     return [
         name
@@ -124,6 +124,8 @@ class Training(LightningModule):
                 group.update(optimizer.defaults, initial_lr=optimizer.defaults["lr"])
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
+        if not self.turns:
+            return
         rank, processes = world()
         size = len(batch["x"])
         place = torch.arange(rank * size, (rank + 1) * size, device=self.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from genlab.core.files import replacing
 from genlab.core.spec import Batch, Field
 from genlab.core.units import to_uint8
+from genlab.runner.sounds import spectrograms
 
 # A grid of small images is enlarged until it has about this many pixels a side.
 GRID_SIDE = 512
@@ -33,7 +34,7 @@ def pixels(x: Tensor, field: Field) -> Tensor:
 
 def viewable(field: Field) -> bool:
     """Whether there is a picture of such data."""
-    return field.is_image or is_sequence(field) or (len(field.shape) == 1 and field.shape[0] >= 2)
+    return field.is_image or field.is_sound or is_sequence(field) or (len(field.shape) == 1 and field.shape[0] >= 2)
 
 
 def is_sequence(field: Field) -> bool:
@@ -42,9 +43,11 @@ def is_sequence(field: Field) -> bool:
 
 
 def mosaic(x: Tensor, field: Field) -> Tensor:
-    """Images, sequences or points (N, *) as one picture (1 or 3, H, W) in uint8."""
+    """Images, sounds, sequences or points (N, *) as one picture (1 or 3, H, W) in uint8."""
     if field.is_image:
         return grid(pixels(x, field))
+    if field.is_sound:
+        return grid(spectrograms(x, field))
     return grid(pixels(x, field)[None, None]) if is_sequence(field) else _cloud(x.detach().cpu(), CLOUD)
 
 
@@ -85,8 +88,10 @@ def strips(samples: Batch, layout: Layout, field: Field) -> Tensor:
 
 
 def panels(samples: Batch, layout: Layout, field: Field) -> Tensor:
-    """Sequences or points (N, *), all in one picture (3, H, W) for each thing that is shown, as laid out."""
+    """Sounds, sequences or points (N, *), all in one picture (3, H, W) for each thing that is shown, as laid out."""
     rows = _cells(samples, layout, field)
+    if field.is_sound:
+        return grid(_laid_out([[spectrograms(x, field) for _, x in row] for row in rows]))
     if is_sequence(field):
         return grid(_laid_out([[pixels_of(key, x, field)[None, None] for key, x in row] for row in rows]))
     side = CLOUD if layout == (("x",),) else CLOUDS

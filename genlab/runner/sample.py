@@ -20,17 +20,17 @@ from genlab.core.collectives import barrier, world
 from genlab.core.errors import Interrupted, UserError
 from genlab.core.files import replacing
 from genlab.core.spec import Batch, spec_to_config
-from genlab.data.contract import DataSet, Split
+from genlab.data.contract import DataSet, Readable, Split
 from genlab.metrics.features import fingerprint
 from genlab.metrics.record import How
 from genlab.runner import processes
-from genlab.runner.build import build
+from genlab.runner.build import build, component
 from genlab.runner.checkpointed import Trained, checked_numbers, chosen_device, open_checkpoint, sampler_note
 from genlab.runner.compose import plain
 from genlab.runner.devices import processes_asked
 from genlab.runner.embedded import THUMBNAILS, VECTORS, colourings, save_projector, save_scatter, thumbnails
 from genlab.runner.estimated import informed
-from genlab.runner.forms import Form, Pngs, Rows, Shards
+from genlab.runner.forms import Form, Pngs, Rows, Shards, Sounds
 from genlab.runner.measure import Drawing, spread
 from genlab.runner.meeting import agreed, in_turn, joined
 from genlab.runner.pictures import is_sequence, mosaic, save_gif, save_png, viewable
@@ -100,6 +100,8 @@ class Work:
         field, task, n = self.trained.model.spec["x"], self.drawing.task, self.record["n"]
         if task.table:
             return Rows(folder, field, n, task)
+        if field.is_sound and not task.exact:
+            return Sounds(folder, field, n, task)
         kind = Pngs if self.record["format"] == "png" and field.is_image and not task.exact else Shards
         return kind(folder, field, n, task)
 
@@ -222,14 +224,26 @@ def finish(form: Form, work: Work, composed: DictConfig) -> None:
     elif viewable(field):
         shown = form.folder / "grid.png"
         save_png(
-            form.picture(min(GRID if field.is_image or is_sequence(field) else POINTS, form.n)),
+            form.picture(min(GRID if field.is_image or field.is_sound or is_sequence(field) else POINTS, form.n)),
             shown,
         )
+    elif (texts := texts_of(form, work)) is not None:
+        shown = form.folder / "samples.txt"
+        with replacing(shown) as file:
+            file.write("\n\n".join(texts).encode())
     if composed.gif:
         work.trained.model.to(chosen_device(composed.device))
         save_gif(path_frames(work.ready(), min(GRID, form.n)), form.folder / "path.gif")
     save_record(form.folder, {**work.record, "complete": True})
     print(shown)
+
+
+def texts_of(form: Form, work: Work) -> list[str] | None:
+    """The first samples as text, where the data are; what was given of each is part of it."""
+    config = work.trained.config.get("data")
+    if not isinstance(form, Shards) or not config or not issubclass(component(config["_target_"], "data"), Readable):
+        return None
+    return work.trained.data().texts(form.held({"x"}, min(GRID, form.n))["x"])  # type: ignore[attr-defined]
 
 
 def mapped(form: Rows, work: Work) -> Path | None:

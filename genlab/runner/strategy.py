@@ -41,6 +41,8 @@ def strategy_of(trainer: dict[str, Any], processes: int, model: Model) -> Strate
     """
     if processes == 1:
         return "auto"
+    if not model.players():
+        raise UserError("trainer.devices: the model has nothing to optimise and is fitted by one process; take 1")
     several = len(model.players()) > 1
     if trainer["strategy"] == "fsdp":
         if several:

@@ -35,10 +35,15 @@ TINY = {
     "dvae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "edm": ["network.width=8", "sampler.steps=3"],
     "flow_matching": ["network.width=8", SLOW, "sampler.rtol=1e-6", "sampler.atol=1e-6"],
+    "gated_pixelcnn": ["causal.width=8", "causal.layers=1", "causal.head=8"],
     "glow": ["transform.steps=2", "transform.width=8"],
     "iaf": ["data=toy2d", "transform.hidden=[16]"],
     "iaf_vae": [*PLAIN, "bottleneck.size=3", "bottleneck.hidden=[8]", "bottleneck.context=4"],
     "iddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
+    "image_transformer": [
+        *("data=digits", "output=categorical"),
+        *("causal.width=8", "causal.depth=1", "causal.heads=2"),
+    ],
     "iwae": [
         *PLAIN,
         "bottleneck.size=3",
@@ -47,12 +52,17 @@ TINY = {
         "estimator.k=7",
         "estimator.chunk=3",
     ],
+    "made": ["data=binarized_mnist", "causal.hidden=[8]"],
     "made_flow": ["data=toy2d", "transform.hidden=[16]"],
     "maf": ["data=toy2d", "transform.hidden=[16]"],
+    "markov_chain": ["data=daily_states"],
     "ncsn": ["network.width=8", "sampler.steps=3", "sampler.repeats=2", "estimator.t=2"],
     "ncsnv2": ["network.width=8", "schedule.steps=8", "schedule.high=9.4", "sampler.repeats=2", "estimator.t=2"],
     "nice": ["transform.couplings=2", "transform.hidden=[16]"],
     "nsf": ["data=toy2d", "transform.hidden=[16]", "transform.steps=3"],
+    "pixelrnn": ["data=digits", "output=categorical", "causal.width=4", "causal.depth=1", "causal.head=8"],
+    "pixelcnn": ["data=binarized_mnist", "causal.width=8", "causal.blocks=1", "causal.head=8"],
+    "pixelcnn_pp": ["causal.width=6", "causal.blocks=1", "output.components=2"],
     "planar": ["data=toy2d", "transform.steps=4"],
     "realnvp": ["transform.width=8", "transform.blocks=1"],
     "realnvp_vector": ["data=toy2d", "transform.hidden=[16]"],
@@ -65,6 +75,7 @@ TINY = {
     "vdm": ["network.width=8", "schedule.hidden=8", "sampler.steps=3", "estimator.t=2"],
     "vq_vae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "vq_vae2": [*SMALL, "bottleneck.width=8", "bottleneck.size=4", "bottleneck.top.size=4", "bottleneck.bottom.size=4"],
+    "wavenet": ["data=tones", "data.length=12", "causal.channels=4", "causal.skip=4", "causal.layers=2"],
 }
 """Overrides of a training command, by the name of the model's file."""
 
@@ -114,6 +125,9 @@ ALSO = {
         "points": ["data=toy2d", "estimator=ode"],
         "v on vp": ["schedule=vp", "model.prediction=v", SLOW],
     },
+    "gated_pixelcnn": {
+        "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
+    },
     "glow": {
         "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "transform.recompute=true"],
         "variational": [
@@ -136,8 +150,21 @@ ALSO = {
         "bound": ["weighting=none", "times=loss_aware", "model.bound_weight=1"],
         "linear x0": ["schedule=linear", "model.prediction=x0", "network=dit_digits", "network.depth=1"],
     },
+    "image_transformer": {
+        "label": [
+            *("conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"),
+            *("causal.dropout=0.1", "causal.positions=sinusoidal"),
+        ],
+    },
     "iwae": {
         "double": ["objective.gradient=doubly_reparametrized"],
+    },
+    "made": {
+        "masks": ["causal.masks=3", "causal.order=random", "causal.direct=true", "causal.dropout=0.2"],
+        "label": [
+            *("data=digits", "output=categorical", "causal.one_hot=true"),
+            *("conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"),
+        ],
     },
     "maf": {
         "label": [
@@ -145,6 +172,10 @@ ALSO = {
             *("transform.norm=act", "transform.order=random"),
         ],
         "digits": ["data=digits", "preprocess=uniform_logit", "transform.steps=2"],
+    },
+    "markov_chain": {
+        "order": ["model.order=2", "model.smoothing=0.5"],
+        "given": ["model.matrix=[[0.2,0.7,0.1],[0.5,0.1,0.4],[0.2,0.3,0.5]]"],
     },
     "nice": {
         "points": ["data=toy2d", "preprocess=none", "estimator.draws=3"],
@@ -156,6 +187,15 @@ ALSO = {
             *("data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"),
             "transform.mixing=shuffle",
         ],
+    },
+    "pixelrnn": {
+        "rows": ["causal=row_lstm", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
+    },
+    "pixelcnn": {
+        "levels": ["data=digits", "output=categorical", "conditioner=label", "conditioner.vector=4"],
+    },
+    "pixelcnn_pp": {
+        "label": ["conditioner=label", "conditioner.vector=4", "causal.scales=2"],
     },
     "planar": {
         "label": ["data.name=pinwheel", "conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],
@@ -207,6 +247,9 @@ ALSO = {
     "vq_vae": {
         "gradients": ["bottleneck.ema=false", "bottleneck.cosine=true", "bottleneck.dimension=3"],
         "importance": ["objective=importance", "objective.k=2", "estimator=importance", "estimator.k=3"],
+    },
+    "wavenet": {
+        "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "sampler.temperature=0.7"],
     },
 }
 """Further overrides, added to those above, that make another case of the same model."""

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.core.spec import Batch, Field, Spec
+from genlab.models.autoregressive.markov_chain import MarkovChain
+from genlab.models.autoregressive.model import Autoregressive
+from genlab.models.autoregressive.sampler import Places
 from genlab.models.conditioning import Unconditional
 from genlab.models.contract import Model, Watch
 from genlab.models.diffusion.model import GaussianDiffusion
@@ -18,6 +21,8 @@ from genlab.models.diffusion.samplers.ancestral import Ancestral
 from genlab.models.diffusion.samplers.heun import Heun
 from genlab.models.diffusion.schedule import Cosine
 from genlab.models.diffusion.weighting import Simple, UniformTimes
+from genlab.models.outputs.logistic_mixture import LogisticMixture
+from genlab.networks.causal.causal import Causal
 from genlab.runner.build import build
 from genlab.tasks.codes import OwnCodes, codes
 from genlab.tasks.colorize import Colorize
@@ -38,8 +43,10 @@ TOLD: dict[str, dict[str, Any]] = {
 }
 FIELD = Field((3, 4, 4), levels=256)
 HEUN = Heun(steps=6)
-# Those that ask for codes of a model's own.
+# Those that ask for codes of a model's own, those that ask for places in turn, and those about chains.
 OF_CODES = ("embed", "traverse")
+OF_PLACES = ("complete",)
+OF_CHAINS = ("analyze",)
 tasks = pytest.mark.parametrize("name", FILES)
 
 
@@ -68,8 +75,32 @@ def split(n: int = 12, field: Field = FIELD) -> Tensor:
     return Rng(1, torch.arange(n)).uniform(*field.shape) * 2 - 1
 
 
+class Before(Causal):
+    """All that it says of a place is the mean of that before it."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.order = torch.arange(16)
+        self.weight = nn.Parameter(torch.linspace(-1, 1, features)[:, None])
+
+    def forward(self, x: Tensor, condition: object = None) -> Tensor:
+        before = nn.functional.pad(x.flatten(2).mean(1, keepdim=True), (1, -1))
+        return (self.weight * before).unflatten(2, x.shape[2:])
+
+
 def suited(name: str) -> Model:
-    return Halves({"x": FIELD}) if name in OF_CODES else model()
+    if name in OF_CODES:
+        return Halves({"x": FIELD})
+    if name in OF_PLACES:
+        return Autoregressive({"x": FIELD}, Before, LogisticMixture(FIELD.shape, 256, 2), Unconditional()).eval()
+    if name in OF_CHAINS:
+        turned = [[0.5 * (j in (i, (i + 1) % 5)) for j in range(5)] for i in range(5)]
+        return MarkovChain({"x": Field((1, 8), levels=5)}, matrix=turned)
+    return model()
+
+
+def drawn_by(name: str) -> Any:
+    return Places() if name in OF_PLACES else HEUN
 
 
 def ask(task: Task, index: Tensor, of: Model | None = None, sampler: Any = HEUN, watch: Watch | None = None) -> Batch:
@@ -89,9 +120,9 @@ def checked(task: Task, of: Model | None = None, sampler: Any = HEUN) -> Task:
 
 @tasks
 def test_what_is_promised_is_there(name: str) -> None:
-    of = suited(name)
-    task = checked(shipped(name), of)
-    samples = ask(task, torch.arange(4), of)
+    of, sampler = suited(name), drawn_by(name)
+    task = checked(shipped(name), of, sampler)
+    samples = ask(task, torch.arange(4), of, sampler)
     for key in (key for keys in task.layout for key in keys):
         assert samples[key].shape[-3:] == FIELD.shape
         assert len(samples[key]) == 4
@@ -112,10 +143,10 @@ def test_what_is_promised_is_there(name: str) -> None:
 
 @tasks
 def test_a_sample_depends_on_its_own_number_alone(name: str) -> None:
-    of = suited(name)
-    task = checked(shipped(name), of)
-    whole = ask(task, torch.arange(5), of)
-    parts = [ask(task, torch.tensor(numbers), of) for numbers in ([0], [1, 2, 3], [4])]
+    of, sampler = suited(name), drawn_by(name)
+    task = checked(shipped(name), of, sampler)
+    whole = ask(task, torch.arange(5), of, sampler)
+    parts = [ask(task, torch.tensor(numbers), of, sampler) for numbers in ([0], [1, 2, 3], [4])]
     for key, value in whole.items():
         torch.testing.assert_close(torch.cat([part[key] for part in parts]), value, atol=1e-4, rtol=1e-4)
 
@@ -131,8 +162,9 @@ def test_what_a_model_cannot_do_is_said_before(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if shipped(name).sampled])
 def test_the_way_from_noise_is_seen(name: str) -> None:
-    seen: list[float] = []
-    ask(checked(shipped(name)), torch.arange(2), watch=lambda progress, x: seen.append(progress))
+    of, sampler, seen = suited(name), drawn_by(name), list[float]()
+    task = checked(shipped(name), of, sampler)
+    ask(task, torch.arange(2), of, sampler, watch=lambda progress, x: seen.append(progress))
     assert seen[0] == 0
     assert seen[-1] == 1
     assert seen == sorted(seen)

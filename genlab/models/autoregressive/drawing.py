@@ -42,6 +42,8 @@ def draw(
     made = torch.where(keeps.to(x.device), x.flatten(2), torch.full_like(x.flatten(2), -1.0))
     state, channels = network.start(x, condition), x.shape[1]
     size, order = channels // network.groups, network.order.tolist()
+    if watch is not None:
+        watch(0.0, made.view_as(x))
     for number, place in enumerate(order):
         value = made[..., place]
         if not keeps[place]:

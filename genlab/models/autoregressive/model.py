@@ -10,6 +10,8 @@ References:
     Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner & Kavukcuoglu, 2016).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,20 +31,31 @@ class Autoregressive(Model):
 
     Arguments:
         spec: of the data; "x" is modelled.
-        network: from data (B, C, *) to the parameters of each place (B, F, *).
+        network: makes the network from data (B, C, *) to the parameters of each place (B, F, *), told `features`, F.
         output: the distribution of a place.
         conditioner: makes of a batch what the network is told beside x.
     """
 
     can = frozenset({"sample", "nll"})
 
-    def __init__(self, spec: Spec, network: Causal, output: Output, conditioner: Conditioner) -> None:
+    def __init__(self, spec: Spec, network: Callable[..., Causal], output: Output, conditioner: Conditioner) -> None:
         super().__init__(spec)
-        if spec["x"].shape[0] % network.groups:
-            raise UserError(f"causal: draws {network.groups} groups of channels, and data have {spec['x'].shape[0]}")
-        self.network, self.output, self.conditioner = network, output, conditioner
+        made = network(features=output.features)
+        if spec["x"].shape[0] % made.groups:
+            raise UserError(f"causal: draws {made.groups} groups of channels, and data have {spec['x'].shape[0]}")
+        if made.groups > 1 and not output.by_channel:
+            raise UserError(
+                "output: it couples the channels of a place, or mixes their parameters, and the network draws channels "
+                "one after the other; take causal.joint=true, or output=categorical"
+            )
+        self.network, self.output, self.conditioner = made, output, conditioner
         self.reads = frozenset({"x"}) | conditioner.reads
         self.conditions = conditioner.reads
+
+    @property
+    def places(self) -> Tensor:
+        """(L,) int64, in the order in which they are drawn."""
+        return self.network.order
 
     def log_prob(self, batch: Batch, rng: Rng | None = None) -> Tensor:
         """log p(x), (B,) in nats, with gradients; `rng` is for what conditioning drops in training."""
@@ -57,7 +70,8 @@ class Autoregressive(Model):
 
     @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: Places | None = None, watch: Watch | None = None) -> Batch:
-        blank = torch.zeros(len(rng), *self.spec["x"].shape, device=rng.device)
+        dtype = next(self.network.parameters()).dtype
+        blank = torch.zeros(len(rng), *self.spec["x"].shape, device=rng.device, dtype=dtype)
         return {"x": self.completed(blank, None, conditions, rng, sampler, watch), **conditions}
 
     @torch.no_grad()
@@ -75,7 +89,7 @@ class Autoregressive(Model):
         It is a draw given what came before each place in the network's order, which is the posterior where the given
         places are the first.
         """
-        condition = self.conditioner(conditions, None)
+        condition = self.conditioner(conditions, rng)
         temperature = 1.0 if sampler is None else sampler.temperature
         return draw(self.network, self.output, x, rng.stage("draw"), condition, given, temperature, watch)
 

@@ -49,6 +49,8 @@ class Bernoulli(Output):
     have other than two levels.
     """
 
+    by_channel = True
+
     def __init__(self, shape: Sequence[int], levels: int | None = 2) -> None:
         super().__init__()
         if levels != 2:

@@ -36,6 +36,7 @@ class Categorical(Output):
     no levels.
     """
 
+    by_channel = True
     values: Tensor
 
     def __init__(self, shape: Sequence[int], levels: int | None = 256) -> None:

@@ -55,6 +55,7 @@ class Gaussian(Output):
             raise ValueError(f"bounds must be two rising numbers within -20 and 20, not {list(bounds)}")
         self.levels, self.scale, self.bounds = levels, scale, tuple(bounds)
         self.features = (2 if scale == "learned" else 1) * shape[0]
+        self.by_channel = scale != "learned"
         if scale == "shared":
             self.log_scale = nn.Parameter(torch.zeros(()))
 

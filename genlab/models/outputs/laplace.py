@@ -62,6 +62,8 @@ class Laplace(Output):
     The parameters are C medians. The mean of data with levels is that of the real distribution, kept in [-1, 1].
     """
 
+    by_channel = True
+
     def __init__(
         self,
         shape: Sequence[int],

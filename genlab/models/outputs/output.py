@@ -27,9 +27,12 @@ class Output(nn.Module, ABC):
 
     Attributes:
         features: F, how many numbers a place needs; how they are laid out is the class's own affair.
+        by_channel: F / C of them are each channel's own, those of the first channel first, and channels are independent
+            given them, so that the later ones may be found when the earlier channels are known.
     """
 
     features: int
+    by_channel: bool = False
 
     @abstractmethod
     def log_probs(self, parameters: Tensor, x: Tensor) -> Tensor:
