@@ -7,16 +7,23 @@ from torch import Tensor, nn
 
 from genlab.core.rng import Rng
 from genlab.models.flow.actnorm import ActNorm
+from genlab.models.flow.affine import Gate, MeanScale
+from genlab.models.flow.autoregressive import Inverted, MaskedAutoregressive
 from genlab.models.flow.batch_norm import BatchNorm
 from genlab.models.flow.conv1x1 import Conv1x1
 from genlab.models.flow.coupling import Alternate, Checkerboard, Coupling, Halves
 from genlab.models.flow.elementwise import Shift, SigmoidAffine, TanhAffine
 from genlab.models.flow.glow import Glow, TopPrior
+from genlab.models.flow.iaf import IAF
 from genlab.models.flow.logit import Logit
+from genlab.models.flow.maf import MAF
 from genlab.models.flow.nice import NICE
 from genlab.models.flow.nice_scaling import Scaling
+from genlab.models.flow.nsf import NSF
 from genlab.models.flow.permutation import Permutation, random_order, reversed_order
+from genlab.models.flow.planar import Planar
 from genlab.models.flow.realnvp import CheckerboardFlow, RealNVP, RealNVPVector
+from genlab.models.flow.spline import RationalQuadratic
 from genlab.models.flow.split import Split
 from genlab.models.flow.squeeze import Squeeze, corners_together
 from genlab.models.flow.transform import Composition, Flatten, MultiScale, Transform
@@ -69,6 +76,18 @@ MAKE: dict[str, tuple[tuple[int, ...], Callable[[], Transform]]] = {
     "realnvp": ((1, 4, 4), lambda: RealNVP((1, 4, 4), 2, 8, 1, "batch", CONTEXT)),
     "realnvp of three scales": ((1, 4, 8), lambda: RealNVP((1, 4, 8), 3, 8, 1, "act")),
     "realnvp of vectors": (ODD, lambda: RealNVPVector(ODD, 3, [8], "act", CONTEXT)),
+    "autoregressive": (VECTOR, lambda: MaskedAutoregressive(MeanScale(), 6, [8, 9], random_order(6, 1), CONTEXT)),
+    "autoregressive, no layers between": (ODD, lambda: MaskedAutoregressive(MeanScale(), 5, [], None, CONTEXT)),
+    "autoregressive spline": (ODD, lambda: MaskedAutoregressive(RationalQuadratic(4, 0.6), 5, [8])),
+    "inverse autoregressive": (VECTOR, lambda: Inverted(MaskedAutoregressive(Gate(), 6, [8], None, CONTEXT))),
+    "spline": (VECTOR, lambda: Coupling(Halves(6), RationalQuadratic(5, 0.7), dense, CONTEXT)),
+    "maf": ((2, 2, 2), lambda: MAF((2, 2, 2), 3, [12], "batch", "reversed", CONTEXT)),
+    "maf in any order": (ODD, lambda: MAF(ODD, 3, [8, 8], "act", "random")),
+    "iaf": (ODD, lambda: IAF(ODD, 3, [8], "reversed", CONTEXT)),
+    "planar": (ODD, lambda: Planar(ODD, 3, CONTEXT)),
+    "nsf": (ODD, lambda: NSF(ODD, 3, "coupling", [8], 4, 1.5, "lu", CONTEXT)),
+    "nsf shuffled": (VECTOR, lambda: NSF(VECTOR, 2, "coupling", [8], 4, 1.5, "shuffle")),
+    "nsf autoregressive": (ODD, lambda: NSF(ODD, 2, "autoregressive", [8], 4, 1.5, "none", CONTEXT)),
     "glow": ((1, 4, 4), lambda: Glow((1, 4, 4), 2, 2, 8, vector=CONTEXT)),
     "glow additive": ((2, 4, 4), lambda: Glow((2, 4, 4), 1, 2, 8, "additive", "plain")),
     "glow shuffled": ((1, 4, 4), lambda: Glow((1, 4, 4), 2, 2, 8, mixing="shuffle", recompute=True)),
