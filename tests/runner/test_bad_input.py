@@ -129,7 +129,7 @@ SAMPLING = {
     "device=banana": "device=banana: there is no such device here",
     "weights=best": "weights=best: choose ema or raw",
     "format=gif": "format=gif: choose png or npz",
-    "task=draw": "task=draw: there is no such task; there are colorize, compress",
+    "task=draw": "task=draw: there is no such task; there are analyze, colorize, complete, compress",
     "network.width=3": "network.width=3: sample takes the network from the checkpoint",
     "data=mnist": "data: task=generate is given no data; leave it out",
     "+foo=3": "+foo=3: there is no such option",
