@@ -54,8 +54,9 @@ def fits(value: Any, hint: Any, component: Component) -> bool:
 
 def _list_fits(value: list[Any], kind: type, arguments: tuple[Any, ...], component: Component) -> bool:
     if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-        pairs = zip(value, arguments, strict=False)
-        return len(value) == len(arguments) and all(fits(item, hint, component) for item, hint in pairs)
+        if len(value) != len(arguments):
+            return False
+        return all(fits(item, hint, component) for item, hint in zip(value, arguments, strict=True))
     inner = arguments[0] if arguments else Any
     holds = kind in (tuple, set, frozenset) or _is(list, kind, False)
     return holds and all(fits(item, inner, component) for item in value)

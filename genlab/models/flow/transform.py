@@ -118,7 +118,7 @@ class MultiScale(Transform):
         self.vector = max(level.vector for level in levels)
         self.shapes: list[Shape] = []
         kept = tuple(shape)
-        for level, split in zip(levels, splits, strict=False):
+        for level, split in zip(levels[:-1], splits, strict=True):
             kept, given = split.shapes(level.out_shape(kept))
             self.shapes.append(given)
         self.shapes.append(levels[-1].out_shape(kept))

@@ -89,7 +89,7 @@ def test_on_the_way_the_known_part_is_the_known_data_with_one_noise() -> None:
     sampler = Ancestral(steps=20, eta=0.0)
     times, known = sampler.times(SCHEDULE), torch.full((5, 2), FIRST)
     noise = []
-    for t, x_t in zip(times[:-1], path(sampler, correlated(), SECOND, known), strict=False):
+    for t, x_t in zip(times[:-1], path(sampler, correlated(), SECOND, known)[:-1], strict=True):
         alpha, sigma = SCHEDULE(t)
         noise.append((x_t[:, 0] - alpha * FIRST) / sigma)
     torch.testing.assert_close(torch.stack(noise), noise[0].expand(20, 5), atol=1e-3, rtol=0)
@@ -98,7 +98,7 @@ def test_on_the_way_the_known_part_is_the_known_data_with_one_noise() -> None:
 def test_with_new_noise_at_every_step_the_known_part_is_distributed_as_diffused_data() -> None:
     sampler, n = Ancestral(steps=10), 4000
     states = path(sampler, correlated(), SECOND, torch.full((n, 2), FIRST))
-    for t, x_t in zip(sampler.times(SCHEDULE)[:-1], states, strict=False):
+    for t, x_t in zip(sampler.times(SCHEDULE)[:-1], states[:-1], strict=True):
         alpha, sigma = SCHEDULE(t)
         noise = (x_t[:, 0].double() - alpha * FIRST) / sigma
         assert abs(noise.mean()) < 4 / n**0.5
