@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Program
 from omegaconf import OmegaConf
+from program import Program
 
 from genlab.data.digits import Digits
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Ended, Program, entries, environment, files
+from program import TINY, Ended, Program, entries, environment, files
 
 
 def assert_one_line(ended: Ended, *said: str) -> None:

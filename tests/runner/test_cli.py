@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Program, entries, environment, started
 from PIL import Image
+from program import TINY, Program, entries, environment, started
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import genlab

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Program, entries, in_process
 from PIL import Image
+from program import TINY, Program, entries, in_process
 
 from genlab.core.rng import Rng
 from genlab.data.digits import Digits

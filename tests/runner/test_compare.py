@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ended, Program, entries, environment, files
 from PIL import Image
+from program import Ended, Program, entries, environment, files
 
 from genlab.runner.comparison import Comparison
 from genlab.runner.evaluations import read

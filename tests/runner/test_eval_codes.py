@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program, in_process
+from program import Program, in_process
 
 from genlab.data.sprites import Sprites
 from genlab.runner.coded import coded

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Program
+from program import Program
 from torch import nn
 
 from genlab.metrics import cache as reference_cache

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Program
+from program import Program
 
 from genlab.core.units import to_uint8
 from genlab.data.digits import Digits

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TINY, Program, entries, files, in_process
+from program import TINY, Program, entries, files, in_process
 from test_bad_input import assert_one_line
 
 from genlab.runner.checkpoint import load_checkpoint

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from conftest import TINY, Program
+from program import TINY, Program
 
 import genlab
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program
+from program import Program
 
 import genlab
 from genlab.core.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Program, entries, files, in_process, started
 from PIL import Image
+from program import TINY, Program, entries, files, in_process, started
 
 # Everything that could be lost on the way: half a warm-up, half an epoch, gradients of micro-batches, masks of dropout.
 SUBTLE = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Program, entries, files, in_process
 from PIL import Image
+from program import TINY, Program, entries, files, in_process
 
 from genlab.core.spec import Field
 from genlab.core.units import from_levels

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Program, entries
+from program import Program, entries
 
 from genlab.runner import estimated
 

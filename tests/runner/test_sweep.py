@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from conftest import TINY, Program, entries, files
+from program import TINY, Program, entries, files
 
 FEW = (*TINY, "trainer.max_steps=1")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Program
 from omegaconf import OmegaConf
+from program import Program
 
 import genlab
 from genlab.runner.build import build
