@@ -97,6 +97,14 @@ class Model(nn.Module):
     def begin(self) -> None:
         """Called before the first step, and where a run goes on: what `finish` found is of other weights."""
 
+    def troubles(self, means: Mapping[str, float], step: int) -> dict[str, str]:
+        """What is amiss in the means that training logged, a line for each kind by its name.
+
+        Arguments:
+            means: by name, as "loss", or "critic/loss" where there are several players.
+        """
+        return {}
+
     def after_step(self, player: str, step: int) -> None:
         """Called after each of the player's optimizer steps."""
 
@@ -137,7 +145,7 @@ class Model(nn.Module):
 
     @property
     def latent_spec(self) -> Spec:
-        """What `encode` returns, for a second stage to be built from."""
+        """What `encode` returns and `decode` takes, for a second stage to be built from."""
         raise UserError(f"{type(self).__name__} has no latent code")
 
     @property

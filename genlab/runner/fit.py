@@ -34,6 +34,7 @@ from genlab.runner.guided import guidance_of
 from genlab.runner.lightning_module import Training
 from genlab.runner.log import JsonLines
 from genlab.runner.meeting import in_turn
+from genlab.runner.options import optimizer_of
 from genlab.runner.strategy import environment, strategy_of
 from genlab.runner.train import Plan
 
@@ -57,7 +58,7 @@ def fit(plan: Plan) -> None:
         first = load_checkpoint(config["init"])
         load_weights(model, first.weights("ema"), f"init={first.path}")
     strategy = strategy_of(options, processes, model)
-    optimizers = {name: build(config["optim"]["optimizer"], path="optim.optimizer") for name in model.players()}
+    optimizers = {name: optimizer_of(config["optim"], name) for name in named_players(config["optim"], model)}
     data = plan.data or build(config["data"], path="data")
     parts = Parts(config, data, processes, model)
     split = in_turn(lambda: data.split("train"))
@@ -124,6 +125,15 @@ def fit(plan: Plan) -> None:
     if saving.stopped:
         raise Interrupted(f"stopped at step {saving.saved_step}; go on with: genlab train resume={run}")
     print(f"{run}: {trainer.global_step} steps done, {saving.last}")
+
+
+def named_players(optim: dict[str, Any], model: Model) -> list[str]:
+    """The names of the model's players; an error where the options name others."""
+    names = list(model.players())
+    for name in optim.get("players") or {}:
+        if name not in names:
+            raise UserError(f"optim.players.{name}: there is no such player; the model's are {', '.join(names)}")
+    return names
 
 
 def seeded_model(config: dict[str, Any]) -> Model:

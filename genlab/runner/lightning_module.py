@@ -161,8 +161,11 @@ class Training(LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None:
             scaler.unscale_(optimizer.optimizer)
-        if self.gradient_clip is not None:
-            norm = nn.utils.clip_grad_norm_(player.parameters, self.gradient_clip)
+        # Of a game it is told also where nothing is clipped: a player whose gradient is gone has stopped to learn.
+        if self.gradient_clip is not None or len(self.named_optimizers) > 1:
+            norm = nn.utils.get_total_norm([p.grad for p in player.parameters if p.grad is not None])
+            if self.gradient_clip is not None:
+                nn.utils.clip_grads_with_norm_(player.parameters, self.gradient_clip, norm)
             self._note(name, "gradient_norm", full(norm))
         warm = 1.0 if self.warmup_steps == 0 else min(1.0, (self.global_step + 1) / self.warmup_steps)
         for group in optimizer.param_groups:

@@ -1,6 +1,7 @@
 """What a type cannot say of the options that the program itself reads, checked before anything is made or written."""
 
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -18,7 +19,8 @@ from genlab.runner.schema import TrainerConfig
 AT_LEAST_ONE = ("max_steps", "batch_size", "accumulate", "preview_n", "preview_steps", "validate_data")
 AT_LEAST_ZERO = ("workers", "log_every", "checkpoint_every", "keep_every", "validate_every", "preview_every")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-OPTIM = ("lr", "warmup_steps", "gradient_clip", "ema_decay", "optimizer")
+NEEDED = ("lr", "warmup_steps", "gradient_clip", "ema_decay", "optimizer")
+OPTIM = (*NEEDED, "players")
 
 # The method of a model that is given each of these parts.
 ASKED = {"sampler": "sample", "estimator": "nll"}
@@ -65,7 +67,7 @@ def check_trainer(trainer: dict[str, Any], done: int) -> None:
 
 def check_optim(optim: dict[str, Any]) -> None:
     """The ranges of warm-up, clipping and averaging, and whether the optimizer takes its options."""
-    for name in OPTIM:
+    for name in NEEDED:
         if name not in optim:
             raise UserError(f"optim.{name}: must be given")
     _check_number("optim.lr", optim["lr"], above=0)
@@ -73,11 +75,20 @@ def check_optim(optim: dict[str, Any]) -> None:
     if optim["gradient_clip"] is not None:
         _check_number("optim.gradient_clip", optim["gradient_clip"], above=0, otherwise=", or null for none")
     _check_number("optim.ema_decay", optim["ema_decay"], least=0, below=1)
-    make = build(optim["optimizer"], path="optim.optimizer")
-    try:
-        make([nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError) as error:
-        raise UserError(f"optim.optimizer: {error}") from error
+    players = optim.get("players") or {}
+    if not isinstance(players, dict) or not all(isinstance(options, dict) for options in players.values()):
+        raise UserError("optim.players: must name options by player, as optim.players.critic.lr=4e-4")
+    for name in ("", *players):
+        try:
+            optimizer_of(optim, name)([nn.Parameter(torch.zeros(1))])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"optim.{f'players.{name}' if name else 'optimizer'}: {error}") from error
+
+
+def optimizer_of(optim: dict[str, Any], player: str) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    """What makes the player's optimizer, with the options that are its own."""
+    own = (optim.get("players") or {}).get(player, {})
+    return build({**optim["optimizer"], **own}, path=f"optim.players.{player}" if own else "optim.optimizer")
 
 
 def _check_number(

@@ -59,6 +59,13 @@ class Meter:
                 flush=True,
             )
 
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()

@@ -68,6 +68,11 @@ class TrainConfig:
     objective: Any = None
     perceptual: Any = None
     critic: Any = None
+    generator: Any = None
+    noise: Any = None
+    penalty: Any = None
+    regularizer: Any = None
+    augment: Any = None
     causal: Any = None
     transform: Any = None
     base: Any = None

@@ -32,9 +32,11 @@ TINY = {
         "sampler.steps=3",
         "estimator.t=2",
     ],
+    "dcgan": ["generator.width=4", "critic.width=4"],
     "dvae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "edm": ["network.width=8", "sampler.steps=3"],
     "flow_matching": ["network.width=8", SLOW, "sampler.rtol=1e-6", "sampler.atol=1e-6"],
+    "gan": ["generator.hidden=[8]", "critic.hidden=[8]"],
     "gated_pixelcnn": ["causal.width=8", "causal.layers=1", "causal.head=8"],
     "glow": ["transform.steps=2", "transform.width=8"],
     "iaf": ["data=toy2d", "transform.hidden=[16]"],
@@ -52,6 +54,7 @@ TINY = {
         "estimator.k=7",
         "estimator.chunk=3",
     ],
+    "lsgan": ["generator.width=4", "critic.width=4", "critic.norm=spectral"],
     "made": ["data=binarized_mnist", "causal.hidden=[8]"],
     "made_flow": ["data=toy2d", "transform.hidden=[16]"],
     "maf": ["data=toy2d", "transform.hidden=[16]"],
@@ -75,6 +78,7 @@ TINY = {
     "vdm": ["network.width=8", "schedule.hidden=8", "sampler.steps=3", "estimator.t=2"],
     "vq_vae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "vq_vae2": [*SMALL, "bottleneck.width=8", "bottleneck.size=4", "bottleneck.top.size=4", "bottleneck.bottom.size=4"],
+    "wgan": ["generator.width=4", "critic.width=4", "critic.norm=group", "critic.dense=8", "generator.dense=8"],
     "wavenet": ["data=tones", "data.length=12", "causal.channels=4", "causal.skip=4", "causal.layers=2"],
 }
 """Overrides of a training command, by the name of the model's file."""
@@ -124,6 +128,14 @@ ALSO = {
     "edm": {
         "points": ["data=toy2d", "estimator=ode"],
         "v on vp": ["schedule=vp", "model.prediction=v", SLOW],
+    },
+    "gan": {
+        "label": [
+            *("conditioner=label", "conditioner.vector=4", "critic.minibatch=3", "critic.dropout=0.1"),
+            *("model.historical=0.1", "augment=instance_noise", "objective.smooth=0.1"),
+        ],
+        "points": ["data=toy2d", "model.updates=simultaneous", "penalty=r1", "generator.norm=batch"],
+        "features": ["objective=feature_matching", "critic.norm=spectral", "penalty=gradient_penalty"],
     },
     "gated_pixelcnn": {
         "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1"],

@@ -53,6 +53,7 @@ class Reporting(Callback):
         self.meter: Meter | None = None
         self.seen_step = 0
         self.micro_batches, self.since = 0, 0.0
+        self.warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seen_step = trainer.global_step
@@ -76,9 +77,17 @@ class Reporting(Callback):
             row = {f"train/{name}": value for name, value in means.items()}
             row |= {"train/lr": trainer.optimizers[0].param_groups[0]["lr"], "train/images_per_second": rate}
             log(trainer, row)
+            self._warn(pl_module.model.troubles(means, step), step)
             self._advance(new, f"loss {means.get('loss', float('nan')):.4g}" if "loss" in means else "")
         else:
             self._advance(new, "")
+
+    def _warn(self, troubles: dict[str, str], step: int) -> None:
+        """Each kind is told of once a run."""
+        for kind in troubles.keys() - self.warned:
+            if self.meter is not None:
+                self.meter.line(f"genlab: step {step}, {kind}: {troubles[kind]}")
+            self.warned.add(kind)
 
     def _advance(self, steps: int, note: str) -> None:
         if self.meter is not None:

@@ -1,0 +1,49 @@
+"""What is done alike to data and to what is made before the critic sees them.
+
+    instance noise    x + sigma(n) eps,    sigma(n) = sigma max(0, 1 - n / steps)
+
+Noise gives the two distributions supports that overlap, so that no critic tells them apart without error.
+
+References:
+    Amortised MAP Inference for Image Super-resolution (Sonderby et al., 2017), section 2.3, instance noise.
+    Towards Principled Methods for Training Generative Adversarial Networks (Arjovsky & Bottou, 2017), section 3.
+"""
+
+import math
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from genlab.core.rng import Rng
+
+
+class Augmentation(nn.Module):
+    """A random change of what a critic sees, through which gradients pass."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, rng: Rng, step: int) -> Tensor:
+        """x (B, *) changed; `step` is that of training."""
+
+    def observe(self, score: Tensor) -> None:
+        """The critic's scores (B,) of augmented data, told in each of its turns, by which it may adapt."""
+
+
+class InstanceNoise(Augmentation):
+    """Normal noise that fades.
+
+    Arguments:
+        sigma: its deviation in the first step.
+        steps: after which there is none; None keeps it as it is.
+    """
+
+    def __init__(self, sigma: float = 0.1, steps: int | None = None) -> None:
+        super().__init__()
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma={sigma} must be a number above 0; augment=null is none")
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps={steps} must be at least 1, or null for noise that stays")
+        self.sigma, self.steps = sigma, steps
+
+    def forward(self, x: Tensor, rng: Rng, step: int) -> Tensor:
+        sigma = self.sigma if self.steps is None else self.sigma * max(0.0, 1 - step / self.steps)
+        return x + sigma * rng.normal_like(x) if sigma else x

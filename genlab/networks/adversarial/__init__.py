@@ -1,0 +1,1 @@
+"""Generators, from noise to data, and critics, from data to judgements."""
