@@ -81,7 +81,7 @@ class ImageFolder:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        return self._layout.classes
+        return self.layout.classes
 
     @cached_property
     def fingerprint(self) -> str:
@@ -108,7 +108,7 @@ class ImageFolder:
         return found
 
     @cached_property
-    def _layout(self) -> "Layout":
+    def layout(self) -> "Layout":
         return Layout([f.path for f in self._found], str(self.folder))
 
     @cached_property
@@ -148,15 +148,15 @@ class ImageFolder:
         room = len(self._found) * self.channels * self.side**2 <= ROOM
         keep = room if self.in_memory is None else self.in_memory
         sound = self._decoded() if keep else self._verified()
-        return {name: self._split(name, sound) for name in self._layout.splits}
+        return {name: self._split(name, sound) for name in self.layout.splits}
 
     def _split(self, name: SplitName, sound: dict[str, np.ndarray | None]) -> Pictures:
-        paths = [path for path in self._layout.splits[name] if path in sound]
+        paths = [path for path in self.layout.splits[name] if path in sound]
         if not paths:
             raise UserError(f"data.root={self.folder}: no {name} picture is sound")
         kept = [array for path in paths if (array := sound[path]) is not None]
         strips = kept or Files([self.folder / path for path in paths], self.side, self.channels)
-        label = torch.tensor([self._layout.label[path] for path in paths]) if self.classes else None
+        label = torch.tensor([self.layout.label[path] for path in paths]) if self.classes else None
         training = name == "train"
         return Pictures(strips, self.side, label, self.crop if training else "centre", self.flip and training)
 
@@ -177,7 +177,7 @@ class ImageFolder:
 
         paths = [f.path for f in self._found]
         strips = dict(zip(paths, in_threads(decode, paths, "decoding pictures"), strict=True))
-        self._name(damaged)
+        self.tell(damaged)
         return {path: array for path, array in strips.items() if array is not None}
 
     def _verified(self) -> dict[str, np.ndarray | None]:
@@ -192,7 +192,7 @@ class ImageFolder:
                 file.write(json.dumps([shortest, smallest, damaged]).encode())
         if smallest is not None and shortest < self.side:
             raise self._too_small(smallest, shortest)
-        self._name(damaged)
+        self.tell(damaged)
         return {f.path: None for f in self._found if f.path not in damaged}
 
     def _verify(self) -> tuple[int, str | None, dict[str, str]]:
@@ -214,7 +214,7 @@ class ImageFolder:
         advice = f"set data.size={side} or less, or take it away"
         return UserError(f"data.size={self.side}: {self.folder / path} has a side of {side} pixels only: {advice}")
 
-    def _name(self, damaged: dict[str, str]) -> None:
+    def tell(self, damaged: dict[str, str]) -> None:
         """Warn of damaged pictures, or refuse more than 1% of them."""
         count, all_of_them = len(damaged), len(self._found)
         if count > 0.01 * all_of_them:

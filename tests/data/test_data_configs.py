@@ -24,6 +24,6 @@ def test_config_is_the_constructor(path):
     assert config == {name: parameter.default for name, parameter in parameters.items()}
     assert (
         target(**config).spec
-        if path.stem not in ("audio_folder", "image_folder", "coupled", "tabular", "text_file")
+        if path.stem not in ("audio_folder", "image_folder", "coupled", "patches", "tabular", "text_file")
         else target(**config)
     )
