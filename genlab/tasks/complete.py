@@ -83,6 +83,8 @@ class Complete(Task):
                 f"task=complete: {type(model).__name__} does not draw place by place, and it needs an autoregressive "
                 "model; task=inpaint is for diffusion models"
             )
+        if getattr(sampler, "length", None) is not None:
+            raise UserError("sampler.length: is for task=generate; data that are completed keep theirs, leave it out")
         mask = self.known(model.spec["x"]).flatten()
         if not mask[model.places.cpu()[: int(mask.sum())]].all():
             raise UserError(

@@ -32,16 +32,18 @@ def draw(
     """Data (B, C, *), one a row of `rng`.
 
     Arguments:
-        x: (B, C, *): the values of the given places; of others its shape and type alone count.
+        x: (B, C, *): the values of the given places; of others its shape and type alone count. Of a network that is
+            stationary it may be a sequence of any length.
         given: (L,) of bool, which places keep the value that x has there; None for none.
         temperature: the output's; 1 draws from the model.
         watch: sees the data while they come, with what is not drawn yet at its lowest value.
     """
-    keeps = torch.zeros(len(network.order), dtype=torch.bool) if given is None else given.cpu()
+    keeps = torch.zeros(x[0, 0].numel(), dtype=torch.bool) if given is None else given.cpu()
     # A blank that is no part of a datum must not be seen, so it is the same for all.
     made = torch.where(keeps.to(x.device), x.flatten(2), torch.full_like(x.flatten(2), -1.0))
     state, channels = network.start(x, condition), x.shape[1]
-    size, order = channels // network.groups, network.order.tolist()
+    size = channels // network.groups
+    order = network.order.tolist() if len(network.order) == made.shape[-1] else list(range(made.shape[-1]))
     if watch is not None:
         watch(0.0, made.view_as(x))
     for number, place in enumerate(order):

@@ -163,9 +163,9 @@ class MarkovChain(Model):
 
     @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: Places | None = None, watch: Watch | None = None) -> Batch:
-        temperature = 1.0 if sampler is None else sampler.temperature
-        blank = torch.zeros(len(rng), *self.spec["x"].shape, device=rng.device)
-        return {"x": self.completed(blank, None, conditions, rng, Places(temperature), watch)}
+        shape = (sampler or Places()).shape(self.spec["x"].shape, stationary=True)
+        blank = torch.zeros(len(rng), *shape, device=rng.device)
+        return {"x": self.completed(blank, None, conditions, rng, sampler, watch)}
 
     @torch.no_grad()
     def completed(

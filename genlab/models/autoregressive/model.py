@@ -71,7 +71,8 @@ class Autoregressive(Model):
     @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: Places | None = None, watch: Watch | None = None) -> Batch:
         dtype = next(self.network.parameters()).dtype
-        blank = torch.zeros(len(rng), *self.spec["x"].shape, device=rng.device, dtype=dtype)
+        shape = (sampler or Places()).shape(self.spec["x"].shape, self.network.stationary)
+        blank = torch.zeros(len(rng), *shape, device=rng.device, dtype=dtype)
         return {"x": self.completed(blank, None, conditions, rng, sampler, watch), **conditions}
 
     @torch.no_grad()

@@ -2,18 +2,37 @@
 
 import math
 
+from genlab.core.errors import UserError
+
 
 class Places:
     """Every place in turn from the model's own distribution, or from a colder or hotter one.
 
     Arguments:
         temperature: divides the logarithms of probabilities, and multiplies scales; 1 draws from the model.
+        length: of sequences, where the network sees each place as any other; None is that of the data.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: float = 1.0, length: int | None = None) -> None:
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be above 0, not {temperature}")
-        self.temperature = temperature
+        if length is not None and length < 1:
+            raise ValueError(f"length must be at least 1, not {length}")
+        self.temperature, self.length = temperature, length
+
+    def shape(self, shape: tuple[int, ...], stationary: bool) -> tuple[int, ...]:
+        """That of a sample, where data have this one.
+
+        Raises UserError where a length is asked for and places are not all seen alike.
+        """
+        if self.length is None or self.length == shape[-1]:
+            return shape
+        if not stationary:
+            raise UserError(
+                f"sampler.length={self.length}: this model draws data of {list(shape)} alone; another length is for "
+                "model=markov_chain, and model=wavenet without a local condition"
+            )
+        return *shape[:-1], self.length
 
     @property
     def name(self) -> str:

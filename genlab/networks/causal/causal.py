@@ -25,10 +25,12 @@ class Causal(nn.Module, ABC):
     Attributes:
         order: (L,) int64, the places by their number in rows, first to last.
         groups: of channels, which must divide C.
+        stationary: a place of a sequence is seen as any other, so that sequences may be of any length.
     """
 
     order: Tensor
     groups: int = 1
+    stationary: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:

@@ -40,6 +40,7 @@ class Queues:
         far: (N, channels + local, 2 channels), what W_l has for its first two arguments.
         near, back: N matrices, what W_l has for the third, and R_l.
         total: (B, skip), sum_l S_l z_l,t + s at the place that is next.
+        length: of what is drawn.
     """
 
     past: Tensor
@@ -49,6 +50,7 @@ class Queues:
     near: Sequence[Tensor]
     back: Sequence[Tensor]
     total: Tensor
+    length: int
 
 
 class Layer(nn.Module):
@@ -124,7 +126,7 @@ class WaveNet(Causal):
             raise UserError(f"causal.hop={hop} must divide the length of the data, {shape[1]}")
         dilations = [2**layer for layer in range(layers)] * blocks
         self.shape, self.levels, self.width, self.told, self.hop = tuple(shape), levels, vector, local, hop
-        self.receptive = 1 + sum(dilations)
+        self.receptive, self.stationary = 1 + sum(dilations), local == 0
         self.register_buffer("order", torch.arange(shape[1]), persistent=False)
         self.register_buffer("dilations", torch.tensor(dilations), persistent=False)
         self.register_buffer("first", torch.tensor([0, *accumulate(dilations[:-1])]), persistent=False)
@@ -184,6 +186,7 @@ class WaveNet(Causal):
             near=[weight[:, -channels:].T.contiguous() for weight in weights],
             back=[cast(nn.Linear, residual).weight.T.contiguous() for residual in self.residuals],
             total=biases.new_empty(0),
+            length=x.shape[-1],
         )
         return self._column(state, 0, self.order.new_full((len(x),), self.levels))
 
@@ -193,7 +196,7 @@ class WaveNet(Causal):
 
     def put(self, state: Queues, place: int, value: Tensor) -> Queues:
         """The same queues, one column on."""
-        if place + 1 == len(self.order):
+        if place + 1 == state.length:
             return state
         return self._column(state, place + 1, to_levels(value[:, 0], self.levels))
 
