@@ -17,29 +17,20 @@ References:
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genlab.core.collectives import all_sum, world
+from genlab.models.adversarial.objective import Hinge, NonSaturating, Objective
+from genlab.networks.adversarial.contract import Judged
 
 LARGEST = 1e4
 SMALL = 1e-4
 
-CRITIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "hinge": lambda real, made: (F.relu(1 - real) + F.relu(1 + made)) / 2,
-    "nonsaturating": lambda real, made: (F.softplus(-real) + F.softplus(made)) / 2,
-}
-"""Of the judgements of data and of what was made, what the critic minimises."""
-
-MODEL: dict[str, Callable[[Tensor], Tensor]] = {
-    "hinge": lambda made: -made,
-    "nonsaturating": lambda made: F.softplus(-made),
-}
-"""Of the judgement of what was made, what the model minimises."""
+GAMES: dict[str, type[Objective]] = {"hinge": Hinge, "nonsaturating": NonSaturating}
+"""What both players minimise, by the name of the loss."""
 
 
 def last_weight(network: nn.Module) -> nn.Parameter:
@@ -79,16 +70,18 @@ class Adversary(nn.Module):
         if start < 0:
             raise ValueError(f"start must be at least 0, not {start}")
         self.critic, self.weight, self.start, self.adaptive = critic, weight, start, adaptive
-        self.of_critic, self.of_model = CRITIC[loss], MODEL[loss]
+        self.game = GAMES[loss]()
 
-    def judgement(self, x: Tensor) -> Tensor:
+    def judgement(self, x: Tensor) -> Judged:
         """(B, places) in single precision."""
-        return self.critic(x).float().flatten(1)
+        score = self.critic(x).float().flatten(1)
+        return Judged(score, score)
 
     def critic_loss(self, x: Tensor, made: Tensor) -> dict[str, Tensor]:
         """What the critic minimises as "loss", and its mean judgements."""
         real, fake = self.judgement(x), self.judgement(made)
-        return {"loss": self.of_critic(real, fake).mean(), "real": real.mean(), "made": fake.mean()}
+        loss = self.game.critic(real, fake).mean() / 2
+        return {"loss": loss, "real": real.score.mean(), "made": fake.score.mean()}
 
     def model_loss(self, loss: Tensor, made: Tensor, weight: nn.Parameter) -> dict[str, Tensor]:
         """The model's "loss" with the critic in it, and what came in.
@@ -100,7 +93,7 @@ class Adversary(nn.Module):
             made: what the critic sees, with gradients in the model.
             weight: of the last layer.
         """
-        judged = self.of_model(self.judgement(made)).mean()
+        judged = self.game.generator(self.judgement(made)).mean()
         if not self.adaptive:
             return {"loss": loss + self.weight * judged, "critic": judged}
         factor = balance(loss, judged, weight)
