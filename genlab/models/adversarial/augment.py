@@ -18,14 +18,27 @@ from genlab.core.rng import Rng
 
 
 class Augmentation(nn.Module):
-    """A random change of what a critic sees, through which gradients pass."""
+    """A random change of what a critic sees, through which gradients pass.
+
+    Attributes:
+        adapts: it looks at scores, which then must say more than which of two is higher.
+    """
+
+    adapts: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, rng: Rng, step: int) -> Tensor:
         """x (B, *) changed; `step` is that of training."""
 
     def observe(self, score: Tensor) -> None:
-        """The critic's scores (B,) of augmented data, told in each of its turns, by which it may adapt."""
+        """Told in each of the critic's turns its scores (B,) of data, above 0 where it takes them to be real."""
+
+    def after_step(self) -> None:
+        """Called after each of the critic's steps."""
+
+    def shown(self) -> dict[str, Tensor]:
+        """What it has come to, to be logged."""
+        return {}
 
 
 class InstanceNoise(Augmentation):
@@ -39,7 +52,7 @@ class InstanceNoise(Augmentation):
     def __init__(self, sigma: float = 0.1, steps: int | None = None) -> None:
         super().__init__()
         if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma={sigma} must be a number above 0; augment=null is none")
+            raise ValueError(f"sigma={sigma} must be a number above 0; model.augment=null is none")
         if steps is not None and steps < 1:
             raise ValueError(f"steps={steps} must be at least 1, or null for noise that stays")
         self.sigma, self.steps = sigma, steps

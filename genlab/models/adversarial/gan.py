@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
@@ -62,6 +62,7 @@ class GAN(Model):
 
     can = frozenset({"sample", "decode"})
     counts = "generator"
+    loss_tells = False
 
     def __init__(
         self,
@@ -87,6 +88,11 @@ class GAN(Model):
             )
         if not 0 <= historical < math.inf:
             raise ValueError(f"historical={historical} must be a number of at least 0")
+        if augment is not None and augment.adapts and objective.threshold is None:
+            raise ValueError(
+                f"augment: adapts to whether the critic takes data to be real, which scores of "
+                f"objective={type(objective).__name__} do not say; take augment=diffaug, or objective=nonsaturating"
+            )
         self.generator, self.critic = generator, critic
         self.noise, self.objective, self.penalty = noise, objective, penalty
         self.regularizer, self.augment = regularizer, augment
@@ -94,12 +100,16 @@ class GAN(Model):
         self.reads, self.conditions = frozenset({"x"}) | conditioner.reads, conditioner.reads
         self.critic_steps, self.historical = critic_steps, historical
         self.whole_batch = objective.whole_batch or critic.whole_batch
+        of_batches = (nn.BatchNorm1d, nn.BatchNorm2d)
+        normalised = any(isinstance(layer, of_batches) for part in (generator, critic) for layer in part.modules())
+        self.smallest_batch = 2 if critic.whole_batch or normalised else 1
         self.past = None
         if historical:
-            self.past = torch.nn.ModuleDict(
-                {"generator": HistoricalAverage(generator), "critic": HistoricalAverage(critic)}
-            )
-        self.critic_before = copy.deepcopy(critic).requires_grad_(False) if updates == "simultaneous" else None
+            self.past = nn.ModuleDict({"generator": HistoricalAverage(generator), "critic": HistoricalAverage(critic)})
+        self.critic_before = self.told_before = None
+        if updates == "simultaneous":
+            self.critic_before = copy.deepcopy(critic).requires_grad_(False)
+            self.told_before = copy.deepcopy(conditioner).requires_grad_(False)
         watched = Rng(0, torch.arange(WATCHED)).stage("watched")
         self.drift = signs.Drift(noise.sample(watched), spec["x"].shape)
 
@@ -137,16 +147,18 @@ class GAN(Model):
     def _critic_loss(self, x: Tensor, told: Batch, rng: Rng, step: int) -> dict[str, Tensor]:
         with torch.no_grad():
             made = self.made(told, rng)
-            if self.critic_before is not None:
+            if self.critic_before is not None and self.told_before is not None:
                 self.critic_before.load_state_dict(self.critic.state_dict())
+                self.told_before.load_state_dict(self.critic_conditioner.state_dict())
         condition = self.critic_conditioner(told, rng)
         x, made = self.seen(x, rng.stage("augment"), step), self.seen(made, rng.stage("augment made"), step)
         real, fake = self._judged(self.critic, x, condition), self._judged(self.critic, made, condition)
-        if self.augment is not None:
-            self.augment.observe(real.score.detach())
         loss = self.objective.critic(real, fake).mean()
         parts = {"loss": loss, "real": real.score.mean(), "made": fake.score.mean()}
         parts["accuracy"] = signs.pair_accuracy(real.score.detach(), fake.score.detach())
+        if self.augment is not None:
+            self.augment.observe(real.score.detach() - (self.objective.threshold or 0.0))
+            parts.update(self.augment.shown())
         if self.penalty is not None and step % self.penalty.every == 0:
             penalty = self.penalty.loss(self.critic, x, made, condition, rng.stage("penalty"))
             if penalty is not None:
@@ -157,20 +169,24 @@ class GAN(Model):
     def _generator_loss(self, x: Tensor, told: Batch, rng: Rng, step: int) -> dict[str, Tensor]:
         made = self.made(told, rng)
         critic = self.critic if self.critic_before is None else self.critic_before
-        condition = self.critic_conditioner(told, rng)
+        teller = self.critic_conditioner if self.told_before is None else self.told_before
+        condition = teller(told, rng)
         fake = self._judged(critic, self.seen(made, rng.stage("augment made"), step), condition)
         real = None
         if self.objective.compares:
             with torch.no_grad():
                 real = self._judged(critic, self.seen(x, rng.stage("augment"), step), condition)
         parts = {"loss": self.objective.generator(fake, real).mean()}
-        parts["spread"] = signs.mean_distance(made) / signs.mean_distance(x).clamp(min=1e-12)
+        unit = signs.mean_distance(x)
+        parts["spread"] = signs.relative(signs.mean_distance(made), unit)
         if step >= 2 * signs.EVERY:
-            parts["drift"] = self.drift.moved * (len(x) > 1) / signs.mean_distance(x).clamp(min=1e-12)
+            # Where data are one point, and there is no distance between them, it is told as it is.
+            parts["drift"] = self.drift.moved * (len(x) > 1) / torch.where(unit > 0, unit, 1.0)
         if self.regularizer is not None and step % self.regularizer.every == 0:
             condition = self.conditioner(told, rng)
             parts["regularizer"] = self.regularizer(self.generator, self.noise, condition, rng.stage("regularizer"))
             parts["loss"] = parts["loss"] + self.regularizer.every * parts["regularizer"]
+            parts.update(self.regularizer.shown())
         return parts
 
     def _judged(self, critic: Critic, x: Tensor, condition: object) -> Judged:
@@ -184,6 +200,10 @@ class GAN(Model):
     def after_step(self, player: str, step: int) -> None:
         if player == "critic" and self.penalty is not None:
             self.penalty.after_step(self.critic)
+        if player == "critic" and self.augment is not None:
+            self.augment.after_step()
+        if player == "generator" and self.regularizer is not None:
+            self.regularizer.after_step()
         if self.past is not None:
             self.past[player].update(self.critic if player == "critic" else self.generator)  # type: ignore[operator]
         if player == self.counts and step % signs.EVERY == 0:
@@ -204,15 +224,18 @@ class GAN(Model):
     def sample(
         self, conditions: Batch, rng: Rng, sampler: Truncation | None = None, watch: Watch | None = None
     ) -> Batch:
-        condition = self.conditioner(conditions, rng)
-        z = self.noise.sample(rng.stage("z"))
-        if sampler is None:
-            return {"x": self.generator(z, condition, rng.stage("inner")).float()}
-        return {"x": sampler(self.generator, z, condition, rng.stage("inner")).float()}
+        return {"x": self.of_codes(self.prior(rng), conditions, rng, sampler)}
 
     def prior(self, rng: Rng) -> Batch:
         """The codes of the samples that are drawn from `rng`."""
         return {"z": self.noise.sample(rng.stage("z"))}
+
+    @torch.no_grad()
+    def of_codes(self, codes: Batch, conditions: Batch, rng: Rng, sampler: Truncation | None = None) -> Tensor:
+        """The samples (B, *) that are made of codes; `rng` is of what the network adds."""
+        z, condition, inner = codes["z"], self.conditioner(conditions, rng), rng.stage("inner")
+        made = self.generator(z, condition, inner) if sampler is None else sampler(self.generator, z, condition, inner)
+        return made.float()
 
     def decode(self, batch: Batch) -> Batch:
         """Data (B, *) of codes batch["z"] (B, size), through which gradients pass; what the network adds is the same

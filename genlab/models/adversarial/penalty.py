@@ -27,7 +27,7 @@ from genlab.networks.condition import Condition
 def squared_slopes(critic: Critic, x: Tensor, condition: Condition | None) -> Tensor:
     """|grad_x C(x)|^2 of each datum, (B,), through which gradients pass; where C has several scores, of their sum."""
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-        x = x.detach().float().requires_grad_()
+        x = x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
         score = critic.forward(x, condition).score
         slope = torch.autograd.grad(score.sum(), x, create_graph=True)[0]
     return slope.flatten(1).square().sum(1)
@@ -57,7 +57,7 @@ class Penalty:
 def checked_weight(weight: float) -> float:
     """`weight` itself; an error where it is none."""
     if not 0 < weight < math.inf:
-        raise ValueError(f"weight={weight} must be a number above 0; penalty=null is none")
+        raise ValueError(f"weight={weight} must be a number above 0; model.penalty=null is none")
     return weight
 
 
@@ -106,7 +106,7 @@ class Clipping(Penalty):
 
     def __init__(self, limit: float = 0.01) -> None:
         if not 0 < limit < math.inf:
-            raise ValueError(f"limit={limit} must be a number above 0; penalty=null does not clip")
+            raise ValueError(f"limit={limit} must be a number above 0; model.penalty=null does not clip")
         self.limit = limit
 
     def loss(self, critic: Critic, real: Tensor, made: Tensor, condition: Condition | None, rng: Rng) -> None:

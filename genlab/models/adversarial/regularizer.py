@@ -26,3 +26,10 @@ class Regularizer(nn.Module):
     @abstractmethod
     def forward(self, generator: Generator, noise: Noise, condition: Condition | None, rng: Rng) -> Tensor:
         """A scalar; `condition` is of as many rows as `rng` has."""
+
+    def after_step(self) -> None:
+        """Called after each of the generator's steps."""
+
+    def shown(self) -> dict[str, Tensor]:
+        """What it has come to, to be logged."""
+        return {}

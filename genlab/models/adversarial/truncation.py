@@ -6,7 +6,7 @@ References:
     A Style-Based Generator Architecture for Generative Adversarial Networks (Karras, Laine & Aila, 2019), appendix B.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from genlab.core.errors import UserError
 from genlab.core.rng import Rng
@@ -26,12 +26,22 @@ class Truncation:
             raise ValueError(f"psi={psi} must be in [0, 1]")
         self.psi = psi
 
-    def __call__(self, generator: Generator, z: Tensor, condition: Condition | None, rng: Rng) -> Tensor:
-        """Data (B, *shape) of noise z (B, size)."""
-        if not isinstance(generator, Styled):
+    @property
+    def name(self) -> str:
+        """What records of samples, and their folders, call it."""
+        return f"truncation-{self.psi:g}"
+
+    def check_suits(self, model: nn.Module) -> None:
+        """Raise a UserError where the model has no styles."""
+        if not any(isinstance(part, Styled) for part in model.modules()):
             raise UserError(
-                f"sampler=truncation: {type(generator).__name__} has no styles to bring to their mean; it is for "
+                f"sampler=truncation: {type(model).__name__} has no styles to bring to their mean; it is for "
                 "model=stylegan2"
             )
+
+    def __call__(self, generator: Generator, z: Tensor, condition: Condition | None, rng: Rng) -> Tensor:
+        """Data (B, *shape) of noise z (B, size)."""
+        self.check_suits(generator)
+        assert isinstance(generator, Styled)
         mean = generator.mean_style
         return generator.synthesize(mean + self.psi * (generator.styles(z, condition) - mean), rng)

@@ -55,9 +55,11 @@ class Styled(Protocol):
     """A generator whose noise is first made a style.
 
     Attributes:
+        layers: how many styles a datum takes.
         mean_style: (W,), the mean of styles.
     """
 
+    layers: int
     mean_style: Tensor
 
     def styles(self, z: Tensor, condition: Condition | None = None) -> Tensor:

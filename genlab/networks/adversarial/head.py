@@ -1,11 +1,12 @@
 """How a critic ends: a score of its features, perhaps with what the batch says, and what the condition says.
 
-    s = w . [f, o] + b + (W c) . f
+    s = w . [f, o] + b + (W c) . f / sqrt(V),    c in R^V
 
     minibatch discrimination    M = T f in R^(K x D),    o_k = sum_j exp(-|M_k - M_jk|_1) over the other data j
 
 A critic that sees that its batch is all alike can tell that a generator makes one thing only. Projection of the
-condition's vector c is how a conditional critic judges whether datum and class belong together.
+condition's vector c is how a conditional critic judges whether datum and class belong together; it starts with a length
+of sqrt(V), which is divided by, so that with spectral normalisation both parts of the score begin alike.
 
 References:
     Improved Techniques for Training GANs (Salimans et al., 2016), section 3.2.
@@ -90,5 +91,5 @@ class Head(nn.Module):
         wide = f if self.others is None else torch.cat([f, self.others(f).to(f.dtype)], dim=1)
         score = self.score(wide).squeeze(1)
         if self.project is not None and condition is not None and condition.vector is not None:
-            score = score + (self.project(condition.vector) * f).sum(1)
+            score = score + (self.project(condition.vector) * f).sum(1) * condition.vector.shape[1] ** -0.5
         return Judged(score, f)
