@@ -1,4 +1,5 @@
-"""What evaluation asks of a metric: of one that compares samples with data, and of one that judges codes of data.
+"""What evaluation asks of a metric: of one that compares samples with data, of one that looks at samples alone, and of
+one that judges codes of data.
 
 A metric is an object built from its options; `needs` says what must be computed before it can be asked.
 """
@@ -6,15 +7,16 @@ A metric is an object built from its options; `needs` says what must be computed
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from genlab.core.errors import UserError
 from genlab.core.spec import Batch, Spec
 from genlab.metrics.features import Extractor, FeatureSet
-from genlab.metrics.record import Number
+from genlab.metrics.record import How, Number, Ranking
 
-OF_CODES = frozenset({"codes", "inner"})
-"""What metrics of codes need, one of them or both."""
+OF_CODES = frozenset({"codes", "inner", "classify"})
+"""What metrics of codes need, one of them at least."""
 
 
 class SampleMetric(Protocol):
@@ -22,11 +24,13 @@ class SampleMetric(Protocol):
 
     Attributes:
         needs: of "statistics" (of features), "features", "logits" and "nll", what it is computed from.
+        ranks: by which of its numbers the best checkpoint of a game is chosen; metrics of codes may have none.
         n: how many samples it judges; None leaves it to evaluation.
     """
 
     needs: frozenset[str]
     n: int | None
+    ranks: Ranking
 
     def least(self, dimension: int) -> int:
         """The fewest samples that it can be computed from, with features of so many dimensions."""
@@ -83,15 +87,69 @@ class Codes(Protocol):
             seed: of the noise.
         """
 
+    def classified(self, of: str = "x") -> "Codes":
+        """In the place of codes "log_p", the log-probability of each class.
+
+        Arguments:
+            of: the key of the data that are classified.
+        """
+
     def extractor(self) -> Extractor:
         """The network whose features images are judged by."""
+
+
+class Drawn(Protocol):
+    """Samples that a trained model draws, and the data that it learned."""
+
+    @property
+    def spec(self) -> Spec:
+        """What data and samples are."""
+
+    @property
+    def data(self) -> str:
+        """Of the data, the name that numbers carry."""
+
+    @property
+    def how(self) -> How:
+        """How samples were drawn."""
+
+    @property
+    def gaussians(self) -> tuple[Tensor, float] | None:
+        """The centres (K, D) and the standard deviation, where data are equally likely Gaussians."""
+
+    def classifier(self) -> Extractor | None:
+        """The network that classifies an image, or each channel where data are stacked; None where there is none."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where samples are."""
+
+    def parts(self, n: int) -> Iterator[Tensor]:
+        """This process's part of samples 0 to n - 1, "x" (B, *), batch by batch, on the model's device."""
+
+
+class DrawnMetric(Protocol):
+    """Numbers about samples themselves, and not about features of them.
+
+    Attributes:
+        needs: {"drawn"}.
+    """
+
+    needs: frozenset[str]
+
+    def check(self, drawn: Drawn) -> None:
+        """Raise a UserError where these samples cannot be judged; evaluation asks before anything is drawn."""
+
+    def evaluate(self, drawn: Drawn) -> list[Number]:
+        """The numbers, each with how it was computed; every process computes them."""
 
 
 class CodeMetric(Protocol):
     """Numbers about codes.
 
     Attributes:
-        needs: {"codes"}; {"codes", "decode"} where codes are decoded too; {"inner"} where features serve as well.
+        needs: {"codes"}; {"codes", "decode"} where codes are decoded too; {"inner"} where features serve as
+            well; {"classify"} where data are classified.
     """
 
     needs: frozenset[str]

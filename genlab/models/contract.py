@@ -55,12 +55,15 @@ class Model(nn.Module):
     """A generative model.
 
     Attributes:
-        can: the abilities that it has: "sample", "nll", "encode", "decode", "features".
+        can: the abilities that it has: "sample", "nll", "encode", "decode", "features", "classify".
         reads: the batch keys that training needs; `conditions` are those that sampling may be given.
         writes: the batch keys that sampling makes.
         source: what samples are drawn from, where it is not the model's own prior.
         counts: the player whose steps are the steps of training.
         whole_batch: the loss is of the batch as a whole, all processes' rows of it, and is not the mean of its parts'.
+        smallest_batch: the fewest data that each process can train on at once.
+        loss_tells: the loss of data that training did not see tells how good the model is; not that of a game, in which
+            players are as bad as others are good.
     """
 
     can: frozenset[str] = frozenset()
@@ -70,6 +73,8 @@ class Model(nn.Module):
     counts: str = "model"
     source: str = ""
     whole_batch: bool = False
+    smallest_batch: int = 1
+    loss_tells: bool = True
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -142,6 +147,10 @@ class Model(nn.Module):
             layer: of the network; None is the one that it names itself.
         """
         raise UserError(f"{type(self).__name__} has no features to be looked at")
+
+    def classify(self, batch: Batch) -> Tensor:
+        """log p(y | x) of each class y, (B, K), for the data batch["x"]."""
+        raise UserError(f"{type(self).__name__} cannot classify")
 
     @property
     def latent_spec(self) -> Spec:

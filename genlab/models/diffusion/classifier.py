@@ -23,7 +23,7 @@ from genlab.models.diffusion.weighting import Times
 
 
 class Classifier(Model):
-    """A classifier of diffused data, which guides a diffusion model of the same schedule. It can do nothing else.
+    """A classifier of diffused data, which guides a diffusion model of the same schedule. It draws nothing.
 
     Arguments:
         spec: of the data; "label" is told from "x".
@@ -34,6 +34,7 @@ class Classifier(Model):
     Raises UserError where the data have no labels, the schedule learns, or the times are not of this schedule.
     """
 
+    can = frozenset({"classify"})
     reads = frozenset({"x", "label"})
     writes = frozenset[str]()
 
@@ -60,6 +61,10 @@ class Classifier(Model):
                 "for each; choose network=encoder, or network=mlp_classes for vectors"
             )
         return scores.log_softmax(1)
+
+    def classify(self, batch: Batch) -> Tensor:
+        """By the data as they are, at time 0."""
+        return self.log_prob(batch["x"], torch.zeros((), dtype=torch.float64, device=batch["x"].device))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """See that the network is one that classifies, before anything is trained."""
