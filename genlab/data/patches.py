@@ -68,9 +68,9 @@ class Patches:
 
     def _patches(self, name: SplitName, count: int) -> Tensor:
         damaged: dict[str, str] = {}
-        pictures = [self._picture(path, damaged) for path in self.pictures.layout.splits[name]]
+        seen = [self._picture(path, damaged) for path in self.pictures.layout.splits[name]]
         self.pictures.tell(damaged)
-        pictures = [picture for picture in pictures if picture is not None]
+        pictures = [picture for picture in seen if picture is not None]
         if not pictures:
             raise UserError(f"data.root={self.pictures.folder}: no {name} picture is sound")
         rng = Rng(SEED, torch.arange(count)).stage(f"patches {name}")

@@ -57,10 +57,13 @@ class Stream(Sampler[Request]):
     def request(self, step: int) -> Request:
         """Micro-batch number `step`."""
         place = torch.arange(self.batch_size) + self.rank * self.batch_size
-        position = place + step * self.world * self.batch_size
-        epoch, element = position // self.length, position % self.length
-        parts = [self.permutation(int(e))[element[epoch == e]] for e in epoch.unique()]
-        return Request(step, torch.cat(parts), place)
+        position = (step * self.world + self.rank) * self.batch_size
+        index: list[Tensor] = []
+        while (missing := self.batch_size - sum(map(len, index))) > 0:
+            epoch, element = divmod(position, self.length)
+            index.append(self.permutation(epoch)[element : element + missing])
+            position += len(index[-1])
+        return Request(step, torch.cat(index), place)
 
     def __iter__(self) -> Iterator[Request]:
         step = self.start

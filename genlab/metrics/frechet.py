@@ -18,7 +18,7 @@ from genlab.core.rng import Rng
 from genlab.metrics.contract import check_count, check_enough
 from genlab.metrics.features import FeatureSet, provenance
 from genlab.metrics.moments import Moments, Statistics
-from genlab.metrics.record import How, Number
+from genlab.metrics.record import How, Number, Ranking
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -44,6 +44,8 @@ class FrechetDistance:
         halves: also give the distance between two random halves of the data, what perfect samples would come near to.
         seed: of the halves.
     """
+
+    ranks = Ranking("fid", rises=False)
 
     def __init__(self, n: int | None = None, halves: bool = False, seed: int = 0) -> None:
         self.n, self.halves, self.seed = check_count(n), halves, seed

@@ -16,7 +16,7 @@ from genlab.core.rng import Rng
 from genlab.metrics.contract import check_count, check_enough
 from genlab.metrics.features import FeatureSet
 from genlab.metrics.kernel_distance import choose
-from genlab.metrics.record import How, Number
+from genlab.metrics.record import How, Number, Ranking
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> tuple[float, float]:
@@ -42,6 +42,7 @@ class InceptionScore:
     """
 
     needs = frozenset({"logits"})
+    ranks = Ranking("is", rises=True)
 
     def __init__(self, n: int | None = None, splits: int = 10, seed: int = 0) -> None:
         if splits < 1:

@@ -16,7 +16,7 @@ from genlab.core.errors import UserError
 from genlab.core.rng import Rng
 from genlab.metrics.contract import check_count, check_enough
 from genlab.metrics.features import FeatureSet, provenance
-from genlab.metrics.record import Number
+from genlab.metrics.record import Number, Ranking
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> float:
@@ -47,6 +47,7 @@ class KernelDistance:
     """
 
     needs = frozenset({"features"})
+    ranks = Ranking("kid", rises=False)
 
     def __init__(self, n: int | None = None, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> None:
         if subsets < 1 or subset_size < 2:

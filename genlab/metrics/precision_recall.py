@@ -16,7 +16,7 @@ from genlab.core.rng import Rng
 from genlab.metrics.contract import check_count, check_enough
 from genlab.metrics.features import FeatureSet, provenance
 from genlab.metrics.kernel_distance import choose
-from genlab.metrics.record import How, Number
+from genlab.metrics.record import How, Number, Ranking
 
 CHUNK = 1024
 
@@ -47,6 +47,7 @@ class PrecisionRecall:
     """
 
     needs = frozenset({"features"})
+    ranks = Ranking("precision", rises=True)
 
     def __init__(self, n: int | None = None, k: int = 3, seed: int = 0) -> None:
         if k < 1:

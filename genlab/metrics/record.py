@@ -12,6 +12,19 @@ How = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """By which of a metric's numbers models are ranked.
+
+    Arguments:
+        name: what its name begins with.
+        rises: more is better.
+    """
+
+    name: str
+    rises: bool
+
+
+@dataclass(frozen=True)
 class Number:
     """A measurement.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from genlab.runner.build import build
+
 FILES = sorted(Path(__file__).parents[2].joinpath("configs", "data").glob("*.yaml"))
 
 
@@ -21,7 +23,17 @@ def test_config_is_the_constructor(path):
     target = getattr(importlib.import_module(module), name)
     assert target.__doc__
     parameters = inspect.signature(target).parameters if target.__init__ is not object.__init__ else {}
-    assert config == {name: parameter.default for name, parameter in parameters.items()}
+    if "of" in config:
+        # Another data set, with the options that it has where it is chosen alone.
+        of = config["of"]
+        others = (OmegaConf.to_container(OmegaConf.load(other)) for other in FILES)
+        assert of in [{k: v for k, v in other.items() if k != "defaults"} for other in others]
+        config["of"] = build(of)
+        assert {**config, "of": None, "labelled": 0} == {
+            name: {"of": None, "labelled": 0}.get(name, parameter.default) for name, parameter in parameters.items()
+        }
+    else:
+        assert config == {name: parameter.default for name, parameter in parameters.items()}
     assert (
         target(**config).spec
         if path.stem not in ("audio_folder", "image_folder", "coupled", "patches", "tabular", "text_file")

@@ -30,6 +30,7 @@ ABILITIES = {
     "encode": lambda model, batch, rng: model.encode(batch),
     "decode": lambda model, batch, rng: model.decode(batch),
     "features": lambda model, batch, rng: model.features(batch, rng, 0.5),
+    "classify": lambda model, batch, rng: model.classify(batch),
 }
 
 

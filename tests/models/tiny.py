@@ -21,6 +21,7 @@ TINY = {
     "autoencoder_vq": [*FIRST_STAGE, "bottleneck.codes=16", "bottleneck.size=4"],
     "beta_tcvae": [*PLAIN, "bottleneck.size=3"],
     "beta_vae": [*PLAIN, "bottleneck.size=3"],
+    "cgan": ["generator.hidden=[8]", "critic.hidden=[8]", "conditioner.vector=4"],
     "classifier": ["network.width=8", "schedule.steps=30"],
     "ddpm": ["network.width=8", "schedule.steps=30", "sampler.steps=3", "estimator.t=2"],
     "dae": [*LAYERS, "bottleneck.size=3", "model.density.components=2"],
@@ -73,12 +74,16 @@ TINY = {
     "score_sde_subvp": ["network.width=8", SLOW, "sampler.steps=3"],
     "score_sde_ve": ["network.width=8", "sampler.steps=3"],
     "score_sde_vp": ["network.width=8", SLOW, "sampler.steps=3"],
+    "sngan": ["generator.width=4", "critic.width=4", "noise.size=5"],
+    "ssgan": ["data=mnist_few_labels", "generator.hidden=[8]", "noise.size=5"],
     "sparse_ae": [*LAYERS, "bottleneck.size=3", "model.density.components=2"],
+    "stylegan2": ["generator.width=6", "critic.width=6", "generator.style=5", "generator.mapping=2", "noise.size=4"],
     "vae": [*PLAIN, "bottleneck.size=3"],
     "vdm": ["network.width=8", "schedule.hidden=8", "sampler.steps=3", "estimator.t=2"],
     "vq_vae": [*SMALL, "bottleneck.codes=16", "bottleneck.size=4"],
     "vq_vae2": [*SMALL, "bottleneck.width=8", "bottleneck.size=4", "bottleneck.top.size=4", "bottleneck.bottom.size=4"],
     "wgan": ["generator.width=4", "critic.width=4", "critic.norm=group", "critic.dense=8", "generator.dense=8"],
+    "wgan_gp": ["generator.width=4", "critic.width=4", "noise.size=5"],
     "wavenet": ["data=tones", "data.length=12", "causal.channels=4", "causal.skip=4", "causal.layers=2"],
 }
 """Overrides of a training command, by the name of the model's file."""
@@ -240,7 +245,27 @@ ALSO = {
             "times=low_discrepancy",
         ],
     },
+    "sngan": {
+        "label": ["conditioner=label", "conditioner.vector=4"],
+        "lazy r1": [
+            *("penalty=r1", "penalty.every=16"),
+            *("critic.norm=group", "generator.norm=batch", "critic.minibatch=2"),
+        ],
+    },
+    "ssgan": {
+        "images": [
+            *("data=cifar10_few_labels", "critic=network_in_network", "critic.width=4"),
+            *("objective=nonsaturating", "augment=instance_noise"),
+        ],
+    },
     "sparse_ae": {"k largest": ["bottleneck=k_sparse", "bottleneck.k=2"]},
+    "stylegan2": {
+        "label": [
+            *("conditioner=label", "conditioner.vector=4", "critic.mapping=2", "critic.group=0"),
+            *("generator.mixing=0", "augment=ada", "augment.start=0.5", "sampler=truncation"),
+        ],
+        "diffaug": ["augment=diffaug", "model.regularizer=null", "penalty=r1"],
+    },
     "vae": {
         "annealed": ["estimator=ais", "estimator.temperatures=5", "estimator.chains=2", "estimator.pilot=3"],
         "images": [
@@ -259,6 +284,9 @@ ALSO = {
     "vq_vae": {
         "gradients": ["bottleneck.ema=false", "bottleneck.cosine=true", "bottleneck.dimension=3"],
         "importance": ["objective=importance", "objective.k=2", "estimator=importance", "estimator.k=3"],
+    },
+    "wgan_gp": {
+        "label": ["conditioner=label", "conditioner.vector=4", "critic.norm=layer", "generator.norm=none"],
     },
     "wavenet": {
         "label": ["conditioner=label", "conditioner.vector=4", "conditioner.dropout=0.1", "sampler.temperature=0.7"],

@@ -91,11 +91,11 @@ def troubles(means: Mapping[str, float], step: int) -> dict[str, str]:
     if (spread := means.get("generator/spread", 1.0)) < COLLAPSED:
         found["mode collapse"] = (
             f"what is made differs {spread:.2f} times as much from one to the next as data do; see metric=modes, and "
-            "try penalty=gradient_penalty or critic.minibatch=50"
+            "try a quicker critic (optim.players.critic.lr, model.critic_steps), penalty=r1 or critic.minibatch=50"
         )
     if step >= SETTLED and (drift := means.get("generator/drift", 0.0)) > RESTLESS:
         found["no equilibrium"] = (
             f"what is made of the same noise moves by {drift:.2f} of the distance between data in {EVERY} steps; lower "
-            "optim.lr, or try penalty=r1 or optim=optimistic_adam"
+            "optim.lr, or try a quicker critic (optim.players.critic.lr), penalty=r1 or optim=optimistic_adam"
         )
     return found
