@@ -46,6 +46,7 @@ class MarkovChain(Model):
     """
 
     can = frozenset({"sample", "nll"})
+    stationary = True
     fitted: Tensor
 
     def __init__(
@@ -163,7 +164,7 @@ class MarkovChain(Model):
 
     @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: Places | None = None, watch: Watch | None = None) -> Batch:
-        shape = (sampler or Places()).shape(self.spec["x"].shape, stationary=True)
+        shape = (sampler or Places()).shape(self.spec["x"].shape, self.stationary)
         blank = torch.zeros(len(rng), *shape, device=rng.device)
         return {"x": self.completed(blank, None, conditions, rng, sampler, watch)}
 

@@ -57,6 +57,11 @@ class Autoregressive(Model):
         """(L,) int64, in the order in which they are drawn."""
         return self.network.order
 
+    @property
+    def stationary(self) -> bool:
+        """Whether sequences of any length can be drawn."""
+        return self.network.stationary
+
     def log_prob(self, batch: Batch, rng: Rng | None = None) -> Tensor:
         """log p(x), (B,) in nats, with gradients; `rng` is for what conditioning drops in training."""
         x = batch["x"]
@@ -71,7 +76,7 @@ class Autoregressive(Model):
     @torch.no_grad()
     def sample(self, conditions: Batch, rng: Rng, sampler: Places | None = None, watch: Watch | None = None) -> Batch:
         dtype = next(self.network.parameters()).dtype
-        shape = (sampler or Places()).shape(self.spec["x"].shape, self.network.stationary)
+        shape = (sampler or Places()).shape(self.spec["x"].shape, self.stationary)
         blank = torch.zeros(len(rng), *shape, device=rng.device, dtype=dtype)
         return {"x": self.completed(blank, None, conditions, rng, sampler, watch), **conditions}
 

@@ -3,6 +3,7 @@
 import math
 
 from genlab.core.errors import UserError
+from genlab.models.contract import Model
 
 
 class Places:
@@ -19,6 +20,10 @@ class Places:
         if length is not None and length < 1:
             raise ValueError(f"length must be at least 1, not {length}")
         self.temperature, self.length = temperature, length
+
+    def check_suits(self, model: Model) -> None:
+        """Raise a UserError where the model cannot draw so many places."""
+        self.shape(model.spec["x"].shape, getattr(model, "stationary", False))
 
     def shape(self, shape: tuple[int, ...], stationary: bool) -> tuple[int, ...]:
         """That of a sample, where data have this one.
