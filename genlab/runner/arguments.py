@@ -17,6 +17,7 @@ PATHS = (
     "out",
     "samples",
     "data.root",
+    "data.of.root",
     "guidance.ckpt",
     "task.mask",
     "metric.reference",
@@ -33,6 +34,8 @@ VALUED = ("--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--packa
 SHOWN = ("job", "hydra", "all")
 # Where a group has a file of this name, it is what null means; Hydra takes no null for a choice.
 NOTHING = "none"
+# Groups of which several files may be chosen at once; those of others are parts, of which Hydra would mix the options.
+SEVERAL = ("experiment", "metric", "trainer")
 # What Hydra does not take for the name of a file.
 NO_NAME = re.compile(r"[+-]?[\d.]+|null|true|false|", re.IGNORECASE)
 
@@ -116,13 +119,16 @@ def _prepared(command: str, override: str, sweep: bool) -> str:
         value = ",".join(NOTHING if part == "null" else part for part in value.split(","))
     if NO_NAME.fullmatch(value) and (there := choices(name)):
         raise UserError(f"{override}: there is no such {name}; there are {', '.join(there)}")
+    if value.startswith("[") and name not in SEVERAL and choices(name):
+        raise UserError(f"{override}: one {name} is chosen and not several, which would not go together")
     root = re.split(r"[.@/]", name)[0]
     own, trained = ([field.name for field in fields(SCHEMAS[each])] for each in (command, "train"))
     if command != "train" and root in trained and (root not in own or root == "network"):
         raise UserError(f"{override}: {command} takes the {root} from the checkpoint")
     if key.startswith("+") and root not in (*own, "hydra", "experiment"):
         raise UserError(f"{override}: there is no such option; there are {', '.join(own)}")
-    if key == name and "." in name and root in KEPT.get(command, ()):
+    added = name.startswith("optim.players.") or ("." in name and root in KEPT.get(command, ()))
+    if key == name and added:
         key = f"++{name}"
     return f"{key}={value}"
 

@@ -201,8 +201,9 @@ def _make(node: Any, path: str, extra: dict[str, Any]) -> Any:
 def _located(error: ValueError, path: str, options: Collection[str]) -> UserError:
     """The error with its place in front: "eta must be in [0, 1]" becomes "sampler.eta must be in [0, 1]"."""
     message = printable(str(error)) or type(error).__name__
-    root = path.partition(".")[0]
-    if not path or message.startswith((f"{root}.", f"{root}:", f"{root}=")):
+    # Of "model.critic" what stands in front may be "critic" already, the option that it is chosen by.
+    ends = {path.partition(".")[0], path.rpartition(".")[2]}
+    if not path or message.startswith(tuple(f"{end}{mark}" for end in ends for mark in ".:=")):
         return UserError(message)
     first = re.match(r"\w*", message)
     return UserError(f"{path}.{message}" if first and first[0] in options else f"{path}: {message}")

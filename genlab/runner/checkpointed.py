@@ -3,10 +3,11 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from genlab.core.errors import UserError
 from genlab.core.spec import Field
@@ -18,6 +19,14 @@ from genlab.runner.checkpoint import Checkpoint, load_model, resolve, run_of
 from genlab.runner.guided import guidance_of
 from genlab.runner.options import check_asked, check_seed
 from genlab.runner.place import place
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A sampler that is for some models of its kind only."""
+
+    def check_suits(self, model: nn.Module) -> None:
+        """Raise a UserError where the model is none of them."""
 
 
 @dataclass
@@ -142,6 +151,8 @@ def sampler_note(sampler: Any, model: Model) -> How:
     """How samples are drawn: the sampler, its steps, how often it asks the network, and the guidance."""
     if sampler is None:
         return {}
+    if isinstance(sampler, Particular):
+        sampler.check_suits(model)
     note: How = {"sampler": sampler.name}
     for name in ("eta", "noise", "spacing"):
         value = getattr(sampler, name, None)

@@ -150,6 +150,16 @@ class Coded:
             found = features(first, index.to(self.model.device))
         return replace(self, way=(features, {key: Field(tuple(x.shape[1:])) for key, x in found.items()}))
 
+    def classified(self, of: str = "x") -> "Coded":
+        def log_p(batch: Batch, index: Tensor) -> Batch:
+            return {"log_p": self.model.classify({"x": batch[of]})}
+
+        with torch.no_grad():
+            index = torch.tensor([0])
+            first = {key: value.to(self.model.device) for key, value in self.data.batch(index).items()}
+            found = log_p(first, index)
+        return replace(self, way=(log_p, {key: Field(tuple(x.shape[1:])) for key, x in found.items()}))
+
     def extractor(self) -> Extractor:
         return extractor_for(self.dataset, self.judge, self.model.device, self.shown)
 

@@ -75,6 +75,8 @@ def plain(config: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
 
 def _interpolation(error: OmegaConfBaseException) -> str:
     said = str(error).splitlines()[0]
+    if "spec.labelled_as" in said:
+        return "it needs few labels beside data without any; choose data=mnist_few_labels, say"
     if "spec.label" in said:
         return "it needs labels, and the data have none; choose conditioner=none or labelled data"
     if "'schedule.steps'" in said:
@@ -141,6 +143,8 @@ def _check_read(config: DictConfig, override: str) -> None:
     )
 
 
+# Where data lie, those of a data set itself and of one that it is made from.
+ROOTS = ("data.root", "data.of.root")
 # Of a trainer's file, what may differ when a run goes on with another one.
 PLACE = ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "channels_last", "workers")
 
@@ -163,7 +167,7 @@ def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: lis
             chosen: Any = OmegaConf.to_container(composed.trainer, resolve=True)
             config["trainer"].update({name: chosen[name] for name in PLACE})
             continue
-        if not (rest and root in ("trainer", "optim") and "_target_" not in rest) and key != "data.root":
+        if not (rest and root in ("trainer", "optim") and "_target_" not in rest) and key not in ROOTS:
             raise UserError(
                 f"{override}: resume continues a run as it was, and only trainer, the numbers of optim and data.root "
                 "may be changed; for another model, data or optimizer start a new run"
@@ -172,8 +176,9 @@ def apply_overrides(config: dict[str, Any], composed: DictConfig, overrides: lis
         node = config[root]
         *parents, last = rest.split(".")
         for parent in parents:
-            node = node[parent]
-        if last not in node:
+            # Of a player nothing stands there until something is said of it.
+            node = node.setdefault(parent, {}) if rest.startswith("players.") else node[parent]
+        if last not in node and not rest.startswith("players."):
             raise UserError(f"{override}: the run has no such option{nearest(last, [n for n in node if n[0] != '_'])}")
         node[last] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         if key == "optim.lr":

@@ -17,7 +17,7 @@ from genlab.core.collectives import world
 from genlab.core.errors import UserError
 from genlab.data.contract import DataSet, SplitName
 from genlab.metrics.cache import PUBLISHED
-from genlab.metrics.contract import OF_CODES, CodeMetric, SampleMetric, check_enough
+from genlab.metrics.contract import OF_CODES, CodeMetric, DrawnMetric, SampleMetric, check_enough
 from genlab.metrics.features import Extractor, FeatureSet, extract
 from genlab.metrics.likelihood import NegativeLogLikelihood
 from genlab.metrics.record import How, Number
@@ -45,13 +45,21 @@ from genlab.runner.measure import (
 from genlab.runner.meeting import agreed, in_turn, joined
 from genlab.runner.progress import meter
 from genlab.runner.sample import read_record
+from genlab.runner.sampled import Sampled
 from genlab.runner.table import show
 
 SETTINGS = ("n", "features", "split", "data", "against", "reference", "write_reference")
 # The data that samples are compared with.
 AGAINST: dict[str, tuple[SplitName, ...]] = {"train": PUBLISHED, "test": ("test",)}
 # What a metric needs of the model, by what it is computed from, any one of these abilities; else it is samples.
-ABILITIES = {"nll": ("nll",), "codes": ("encode",), "decode": ("decode",), "inner": ("encode", "features")}
+ABILITIES = {
+    "nll": ("nll",),
+    "codes": ("encode",),
+    "decode": ("decode",),
+    "inner": ("encode", "features"),
+    "classify": ("classify",),
+    "drawn": ("sample",),
+}
 # Of the record of samples, what a number about them does not repeat.
 ASIDE = ("checkpoint", "fingerprint", "complete", "n", "format", "genlab")
 
@@ -116,6 +124,11 @@ class Question:
     @property
     def likelihoods(self) -> list[NegativeLogLikelihood]:
         return [metric for metric in self.metrics.values() if isinstance(metric, NegativeLogLikelihood)]
+
+    @property
+    def of_drawn(self) -> dict[str, DrawnMetric]:
+        """The metrics of samples themselves."""
+        return {name: m for name, m in self.metrics.items() if "drawn" in m.needs}
 
     @property
     def of_codes(self) -> dict[str, CodeMetric]:
@@ -211,9 +224,16 @@ def measured(trained: Trained, question: Question) -> list[Number]:
     for of_codes in question.of_codes.values():
         of_codes.check(codes)
     numbers: list[Number] = []
-    if question.distances:
+    sampler: Any = None
+    how: How = {}
+    if question.distances or question.of_drawn:
         sampler = informed(trained, trained.part("sampler"))
         how = {**trained.how(), "trained_on": taught, **drawn_by(trained, sampler), "seed": seed}
+    for of_drawn in question.of_drawn.values():
+        sampled = Sampled(Drawing(model, sampler, seed, batch_size, how=how), data)
+        of_drawn.check(sampled)
+        numbers += of_drawn.evaluate(sampled)
+    if question.distances:
         extractor = extractor_for(data, settings["features"], model.device)
         question.check_logits(extractor)
         real = question.reference(extractor, data)

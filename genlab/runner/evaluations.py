@@ -26,7 +26,10 @@ PASSED_BY = (CHECKPOINTS, "tensorboard")
 
 OF_MODEL = ("model", "step", "weights")
 # Of numbers about samples. A number without features is about the model alone, and all else is of the metric.
-OF_METRIC = ("features", "n", "reference", "reference_n", "splits", "subsets", "subset_size", "k", "error")
+OF_METRIC = (
+    *("features", "n", "reference", "reference_n", "splits", "subsets", "subset_size", "k", "error"),
+    *("modes", "least", "deviations", "sure", "of_perfect"),
+)
 OF_FEATURES = ("classifier_", "inception_")
 # What came of it, by which no two settings are told apart.
 OBSERVED = ("nfe", "images_per_second", "device", "batch_size")

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 from torch.utils.data import DataLoader
 
 from genlab import __version__
@@ -22,7 +24,7 @@ from genlab.data.stream import Requested, Stream
 from genlab.models.contract import Model
 from genlab.runner.build import build
 from genlab.runner.callbacks.finishing import Finishing
-from genlab.runner.callbacks.reporting import Previewing, Reporting, Validating
+from genlab.runner.callbacks.reporting import BEST, Previewing, Reporting, Validating, ranking
 from genlab.runner.callbacks.saving import Saving
 from genlab.runner.checkpoint import Checkpoint, load_checkpoint, load_weights, model_of
 from genlab.runner.checkpoint_io import AtomicCheckpointIO
@@ -37,6 +39,7 @@ from genlab.runner.meeting import in_turn
 from genlab.runner.options import optimizer_of
 from genlab.runner.strategy import environment, strategy_of
 from genlab.runner.train import Plan
+from genlab.runner.unprofiled import Unprofiled
 
 PREPARING_BATCHES = 8
 
@@ -52,6 +55,11 @@ def fit(plan: Plan) -> None:
     (rank, processes), kind = world(), kind_of(options["accelerator"])
     checkpoint = None if plan.checkpoint is None else load_checkpoint(plan.checkpoint)
     model = seeded_model(config)
+    if options["batch_size"] < model.smallest_batch:
+        raise UserError(
+            f"trainer.batch_size={options['batch_size']}: the networks compare the data of a batch, or normalise by "
+            f"their statistics, which takes {model.smallest_batch} or more"
+        )
     if checkpoint is not None:
         load_weights(model, checkpoint.state, checkpoint.path)
     elif config.get("init"):
@@ -79,7 +87,8 @@ def fit(plan: Plan) -> None:
         __version__,
     )
     compile_networks(module, options)
-    saving = Saving(run / "checkpoints", options["checkpoint_every"], options["keep_every"], options["log_every"] or 50)
+    watch_every = (options["log_every"] or 50, options["validate_every"], options["preview_every"])
+    saving = Saving(run / "checkpoints", options["checkpoint_every"], options["keep_every"], watch_every)
     trainer = Trainer(
         accelerator={"cuda": "gpu"}.get(kind, kind),
         devices=options["devices"],
@@ -97,9 +106,10 @@ def fit(plan: Plan) -> None:
         ],
         callbacks=parts.callbacks(run, saving),
         plugins=[AtomicCheckpointIO(), environment()],
+        profiler=Unprofiled(),
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=options["validate_every"] > 0,
+        enable_checkpointing=parts.tells_best,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, options["log_every"]),
@@ -157,9 +167,17 @@ def compile_networks(module: Training, options: dict[str, Any]) -> None:
     if options["channels_last"]:
         module.to(memory_format=torch.channels_last)
     if options["compile"]:
-        for network in module.model.children():
-            if any(True for _ in network.parameters()):
-                network.compile()
+        for network in networks_of(module.model):
+            network.compile()
+
+
+def networks_of(model: Model) -> Iterator[nn.Module]:
+    """What a model is made of, and what a model within it is made of, as far as it has weights."""
+    for part in model.children():
+        if isinstance(part, Model):
+            yield from networks_of(part)
+        elif any(True for _ in part.parameters()):
+            yield part
 
 
 def describe(model: Model, data: DataSet, plan: Plan, processes: int) -> None:
@@ -177,6 +195,7 @@ class Parts:
 
     def __init__(self, config: dict[str, Any], data: DataSet, processes: int, model: Model) -> None:
         self.config, self.data, self.options, self.processes = config, data, config["trainer"], processes
+        self.model = model
         self.sampler = build(config["sampler"], path="sampler") if config.get("sampler") else None
         self.estimator = build(config["estimator"], path="estimator") if config.get("estimator") else None
         self.few = self.preview_sampler(getattr(getattr(model, "schedule", None), "steps", None))
@@ -203,6 +222,12 @@ class Parts:
             found[name] = build(metric_config(name, self.options["validate_data"]), path=f"metric.{name}")
         return found
 
+    @property
+    def tells_best(self) -> bool:
+        """Whether validation says which step is the best so far."""
+        by_number = ranking(self.metrics()) is not None
+        return self.options["validate_every"] > 0 and (self.model.loss_tells or by_number)
+
     def callbacks(self, run: Path, saving: Saving) -> list[Callback]:
         options, seed = self.options, self.config["seed"]
         size = options["batch_size"]
@@ -220,12 +245,12 @@ class Parts:
         best = ModelCheckpoint(
             run / "checkpoints",
             filename="best",
-            monitor="val/loss",
+            monitor="val/loss" if self.model.loss_tells else BEST,
             every_n_train_steps=options["validate_every"],
             enable_version_counter=False,
         )
         previews = Previewing(options["preview_every"], run / "samples", self.few, options["preview_n"], seed)
         reporting = Reporting(options["log_every"], size * self.processes, options["accumulate"], options["progress"])
-        watching = [best] if options["validate_every"] else []
+        watching = [best] if self.tells_best else []
         finishing = Finishing(self.data, size, saving)
-        return [finishing, reporting, validating, previews, saving, *watching]
+        return [saving.alarm, finishing, reporting, validating, previews, saving, *watching]

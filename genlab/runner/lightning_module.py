@@ -115,6 +115,8 @@ class Training(LightningModule):
         # Only now, since moving a module to its device gives it new buffers.
         self.average = Average(self.model, self.ema, self.ema_decay)
         self.players = self.model.players()
+        # In a player's turn they are frozen; where there is one player, what is not its own has no gradients anyway.
+        self.others = {name: self._of_others(player) for name, player in self.players.items()}
         found = self.optimizers()
         every = found if isinstance(found, list) else [found]
         self.named_optimizers = dict(zip(self.players, every, strict=True))
@@ -133,7 +135,9 @@ class Training(LightningModule):
         # Dropout draws from the global generator, whose state is thus a function of the micro-batch.
         _seed(zlib.crc32(f"{self.seed} {rank} {self.micro_batches}".encode()), self.device)
         player = self.players[name]
-        others = [] if len(self.turns) == 1 else self._freeze_others(player)
+        others = self.others[name]
+        for parameter in others:
+            parameter.requires_grad_(False)
         rng = Rng(self.seed & MASK, place, step=self.micro_batches).stage("train")
         losses = self.model.loss(batch, rng, name, self.global_step)
         last = (self.micro_batches + 1) % self.accumulate == 0
@@ -147,12 +151,9 @@ class Training(LightningModule):
         for parameter in others:
             parameter.requires_grad_(True)
 
-    def _freeze_others(self, player: Player) -> list[nn.Parameter]:
+    def _of_others(self, player: Player) -> list[nn.Parameter]:
         own = {id(p) for p in player.parameters}
-        others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]
-        for parameter in others:
-            parameter.requires_grad_(False)
-        return others
+        return [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]
 
     def _step(self, name: str, player: Player) -> None:
         if all(parameter.grad is None for parameter in player.parameters):
@@ -206,6 +207,14 @@ class Training(LightningModule):
             return None
         first = all_min(self.first_bad)
         return None if first.isinf() else int(first)
+
+    def bad_weights(self) -> bool:
+        """Whether a weight is not a finite number, in any process. Waits for the device."""
+        parts = [own(weight) for weight in self.model.parameters()]
+        if not parts:
+            return False
+        finite = torch.stack([part.isfinite().all() for part in parts]).all().to(torch.int32)
+        return int(all_min(finite)) == 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["genlab_config"] = self.config_text

@@ -24,7 +24,9 @@ class TrainerConfig:
         workers: processes that load data; 0 loads in this one.
         log_every, checkpoint_every, validate_every, preview_every: in steps; 0 is never.
         keep_every: keep a checkpoint for good every so many steps; 0 is never.
-        validate: metrics computed while training, a list of names from `genlab list metrics`.
+        validate: metrics computed while training, a list of names from `genlab list metrics`. The best checkpoint is
+            that of the least loss on validation data; of a game, whose loss does not tell, of the first of these that
+            is about samples or classes, and there is none without one.
         validate_data: how many validation data, and samples, they are computed on.
         preview_steps: sampler steps of the sample grids drawn while training, where the sampler has any.
         preview_n: samples in such a grid.

@@ -3,7 +3,9 @@
     code = encode(x),    x ~ decode(code)
 
 A model with codes of its own, as an autoencoder or a flow, encodes and decodes. A diffusion model has them by its
-sampler: the code of x is the noise from which a deterministic sampler comes to x, had by running it backwards.
+sampler: the code of x is the noise from which a deterministic sampler comes to x, had by running it backwards. A
+generator has codes of its samples alone, the noise that they are made of; `genlab.tasks.project` looks for those of
+data.
 
 References:
     Denoising Diffusion Implicit Models (Song et al., 2021), section 5.4.
@@ -87,8 +89,40 @@ class NoiseCodes:
         return self.model.from_noise(code["x_1"], conditions, rng, self.sampler, watch)
 
 
+@runtime_checkable
+class FromPrior(Protocol):
+    """A model that makes its samples of codes."""
+
+    def prior(self, rng: Rng) -> Batch: ...
+
+    def of_codes(self, codes: Batch, conditions: Batch, rng: Rng, sampler: Any = None) -> Tensor: ...
+
+
+class PriorCodes:
+    """Those of a model that only decodes."""
+
+    def __init__(self, model: FromPrior, sampler: Any) -> None:
+        self.model, self.sampler = model, sampler
+
+    def check(self) -> None:
+        raise UserError(
+            f"task: {type(self.model).__name__} has codes of its samples and not of data; give task.samples=[0,5] to "
+            "task=interpolate, or look for codes of data by task=project"
+        )
+
+    def encode(self, batch: Batch, conditions: Batch, rng: Rng) -> Batch:
+        self.check()
+        return {}
+
+    def draw(self, conditions: Batch, rng: Rng) -> Batch:
+        return self.model.prior(rng)
+
+    def decode(self, code: Batch, conditions: Batch, rng: Rng, watch: Watch | None = None) -> Tensor:
+        return self.model.of_codes(code, conditions, rng, self.sampler)
+
+
 def codes(model: Model, sampler: Any) -> Codes:
-    """The model's own codes where it has them, else those that its sampler makes.
+    """The model's own codes where it has them, else those that its sampler makes, or that its samples are made of.
 
     Raises UserError where there are neither.
     """
@@ -96,6 +130,8 @@ def codes(model: Model, sampler: Any) -> Codes:
         return OwnCodes(model)
     if isinstance(model, ThroughNoise) and sampler is not None:
         return NoiseCodes(model, sampler)
+    if "decode" in model.can and isinstance(model, FromPrior):
+        return PriorCodes(model, sampler)
     raise UserError(
         f"task: {type(model).__name__} has no codes of data; it needs to encode and decode, or a sampler that can be "
         "run backwards"

@@ -40,11 +40,12 @@ TOLD: dict[str, dict[str, Any]] = {
     "inpaint": {"box": [1, 0, 2, 3]},
     "compress": {"points": 3},
     "denoise": {"points": 3},
+    "project": {"steps": 5, "restarts": 2},
 }
 FIELD = Field((3, 4, 4), levels=256)
 HEUN = Heun(steps=6)
 # Those that ask for codes of a model's own, those that ask for places in turn, and those about chains.
-OF_CODES = ("embed", "traverse")
+OF_CODES = ("embed", "project", "traverse")
 OF_PLACES = ("complete",)
 OF_CHAINS = ("analyze",)
 tasks = pytest.mark.parametrize("name", FILES)
@@ -227,6 +228,9 @@ class Halves(Model):
 
     def decode(self, batch: Batch) -> Batch:
         return {"x": (batch["z"] * 2).reshape(-1, *self.spec["x"].shape)}
+
+    def prior(self, rng: Rng) -> Batch:
+        return {"z": rng.normal(48)}
 
     @property
     def latent_spec(self) -> Spec:

@@ -15,7 +15,7 @@ from genlab.core.rng import Rng
 from genlab.data.contract import DataSet
 from genlab.metrics.contract import OF_CODES, SampleMetric
 from genlab.metrics.likelihood import NegativeLogLikelihood
-from genlab.metrics.record import Number
+from genlab.metrics.record import Number, Ranking
 from genlab.models.contract import Model
 from genlab.runner.coded import Coded
 from genlab.runner.lightning_module import Training
@@ -33,9 +33,13 @@ from genlab.runner.measure import (
 )
 from genlab.runner.pictures import mosaic, save_png, viewable
 from genlab.runner.progress import Meter
+from genlab.runner.sampled import Sampled
 from genlab.runner.sharding import whole
 
 GOOD = "val/"
+
+BEST = "best"
+"""What the best checkpoint is chosen by where the loss does not tell: the less the better."""
 
 
 class Reporting(Callback):
@@ -134,7 +138,7 @@ class Validating(Callback):
 
     def check(self) -> None:
         """Raise a UserError, before training begins, where a metric needs more samples than it will be given."""
-        distances = {name: m for name, m in self.metrics.items() if not m.needs & {"nll", *OF_CODES}}
+        distances = {name: m for name, m in self.metrics.items() if not m.needs & {"nll", "drawn", *OF_CODES}}
         if not self.every or not distances:
             return
         extractor = extractor_for(self.dataset, None, torch.device("cpu"), shown=False)
@@ -152,9 +156,15 @@ class Validating(Callback):
                     f"trainer.validate: {name} is of samples, which this model has none of until training ends; drop it"
                 )
             if self.every and metric.needs & OF_CODES:
-                if "encode" not in pl_module.ema.can:
-                    raise UserError(f"trainer.validate: {name} is of codes, and this model has none; leave it out")
+                able, of = ("classify", "classes") if "classify" in metric.needs else ("encode", "codes")
+                if able not in pl_module.ema.can:
+                    raise UserError(f"trainer.validate: {name} is of {of}, and this model has none; leave it out")
                 metric.check(self.codes(pl_module.ema))
+            if self.every and "drawn" in metric.needs:
+                metric.check(self.sampled(pl_module.ema))
+
+    def sampled(self, model: Model) -> Sampled:
+        return Sampled(Drawing(model, self.sampler, self.seed, self.batch_size, shown=False), self.dataset)
 
     def codes(self, model: Model) -> Coded:
         return Coded(model, self.dataset, "validation", self.n, self.batch_size, shown=False)
@@ -168,12 +178,18 @@ class Validating(Callback):
             return
         self.done_step = step
         with whole(pl_module.ema):
-            numbers = self.measure(pl_module.ema)
-            losses = validation_losses(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
+            numbers, losses = self.measure(pl_module.ema), dict[str, float]()
+            if pl_module.ema.loss_tells:
+                losses = validation_losses(pl_module.ema, self.dataset, self.seed, self.n, self.batch_size)
         row = {f"{GOOD}{name}": value for name, value in {**{n.name: n.value for n in numbers}, **losses}.items()}
-        log(trainer, row)
+        if row:
+            log(trainer, row)
         for name, value in row.items():
             pl_module.log(name, value, logger=False)
+        first = ranking(self.metrics)
+        if first is not None:
+            value = next(number.value for number in numbers if number.name.startswith(first.name))
+            pl_module.log(BEST, -value if first.rises else value, logger=False)
 
     def measure(self, model: Model) -> list[Number]:
         numbers: list[Number] = []
@@ -181,6 +197,8 @@ class Validating(Callback):
         for name, metric in self.metrics.items():
             if metric.needs & OF_CODES:
                 numbers += metric.evaluate(self.codes(model))
+            elif "drawn" in metric.needs:
+                numbers += metric.evaluate(self.sampled(model))
             elif not isinstance(metric, NegativeLogLikelihood):
                 distances[name] = metric
             elif "nll" in model.can:
@@ -194,6 +212,11 @@ class Validating(Callback):
             real = reference(extractor, self.dataset, None, self.batch_size, keep, shown=False)
             numbers += judge(distances, real, sample_features(extractor, drawing, self.n, keep))
         return numbers
+
+
+def ranking(metrics: dict[str, Any]) -> Ranking | None:
+    """By which number the best checkpoint is chosen where the loss does not tell: that of the first that has one."""
+    return next((metric.ranks for metric in metrics.values() if hasattr(metric, "ranks")), None)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Checkpoints while training, a graceful stop, and the alarm when a loss is not a number."""
+"""Checkpoints while training, and a graceful stop."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from genlab.core.collectives import Vote
-from genlab.core.errors import UserError
+from genlab.runner.callbacks.alarm import Alarm
 from genlab.runner.lightning_module import Training
 
 # Signals that come this close together are one: a terminal sends one to every process, and torchrun another one.
@@ -22,18 +22,19 @@ class Saving(Callback):
     """Writes last.ckpt every so many steps, and when training ends or is stopped.
 
     Only between optimizer steps, so that a run continued from any checkpoint is the run that was never stopped.
-    A loss that is not a finite number ends the run before anything is written over a good checkpoint. Where there are
-    several processes, all stop at the same step whichever of them was asked to.
+    A run that has diverged ends before anything is written over a good checkpoint. Where there are several processes,
+    all stop at the same step whichever of them was asked to.
 
     Arguments:
         folder: of the checkpoints.
         every: steps between checkpoints; 0 writes at the end only.
         keep_every: steps between checkpoints that stay, as step_0000500.ckpt; 0 keeps none.
-        check_every: steps between looks at the loss, each of which waits for the device.
+        watch_every: numbers of steps between looks at whether the run has diverged; see `Alarm`.
     """
 
-    def __init__(self, folder: Path, every: int, keep_every: int, check_every: int) -> None:
-        self.folder, self.every, self.keep_every, self.check_every = folder, every, keep_every, check_every
+    def __init__(self, folder: Path, every: int, keep_every: int, watch_every: tuple[int, ...]) -> None:
+        self.folder, self.every, self.keep_every = folder, every, keep_every
+        self.alarm = Alarm(self.last, watch_every)
         self.saved_step = -1
         self.asked_at: float | None = None
         self.stopped, self.vote = False, Vote()
@@ -76,8 +77,6 @@ class Saving(Callback):
         step = trainer.global_step
         if not pl_module.boundary:
             return
-        if self.check_every and step % self.check_every == 0:
-            self._check(pl_module)
         if self.vote.any(self.asked_at is not None):
             trainer.should_stop = self.stopped = True
         elif step != self.saved_step and self.every and step % self.every == 0:
@@ -95,18 +94,8 @@ class Saving(Callback):
         self.handlers = {}
 
     def _save(self, trainer: Trainer, pl_module: Training) -> None:
-        self._check(pl_module)
+        self.alarm.check(pl_module, trainer.global_step)
         trainer.save_checkpoint(self.last)
         self.saved_step = trainer.global_step
         if self.keep_every and self.saved_step % self.keep_every == 0:
             trainer.save_checkpoint(self.folder / f"step_{self.saved_step:07d}.ckpt")
-
-    def _check(self, pl_module: Training) -> None:
-        bad = pl_module.bad_step()
-        if bad is None:
-            return
-        good = f"the last good checkpoint is {self.last}" if self.last.exists() else "no checkpoint was written before"
-        raise UserError(
-            f"the loss is not a finite number at step {bad}, and the run stops: {good}; a smaller optim.lr, "
-            "optim.gradient_clip or trainer.precision=32-true may help"
-        )
