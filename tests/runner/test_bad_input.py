@@ -166,7 +166,7 @@ def test_labels_are_those_of_the_data(program: Program, here: Path, conditional:
 
 
 MEASURING = {
-    "metric=nonsense": "metric=nonsense: there is no such metric; there are codebook, disentanglement, error_rate, fid, is, kid",
+    "metric=nonsense": "metric=nonsense: there is no such metric; there are codebook, disentanglement, error_rate, fid",
     "metric=[nll,fod]": "metric=fod: there is no such metric; did you mean fid",
     "metric=fid,nll": "metric=fid,nll: write metric=[fid,nll] for a list",
     "metric=[]": "metric: name at least one",
