@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Stopwatch:
     def steps(self, turns: int) -> list[float]:
         """Seconds of each full step after the first ones."""
         begun = self.stamps[::turns]
-        return [after - before for before, after in zip(begun[WARM_UP:], begun[WARM_UP + 1 :], strict=False)]
+        return [after - before for before, after in pairwise(begun[WARM_UP:])]
 
 
 def of_genlab(arguments: argparse.Namespace, folder: Path) -> list[float]:

@@ -233,7 +233,10 @@ class GAN(Model):
     @torch.no_grad()
     def of_codes(self, codes: Batch, conditions: Batch, rng: Rng, sampler: Truncation | None = None) -> Tensor:
         """The samples (B, *) that are made of codes; `rng` is of what the network adds."""
-        z, condition, inner = codes["z"], self.conditioner(conditions, rng), rng.stage("inner")
+        return self._made_of(codes["z"], conditions, rng, sampler)
+
+    def _made_of(self, z: Tensor, told: Batch, rng: Rng, sampler: Truncation | None = None) -> Tensor:
+        condition, inner = self.conditioner(told, rng), rng.stage("inner")
         made = self.generator(z, condition, inner) if sampler is None else sampler(self.generator, z, condition, inner)
         return made.float()
 
@@ -244,6 +247,4 @@ class GAN(Model):
         if z.shape[1:] != (self.noise.size,):
             raise UserError(f"z: codes are of {self.noise.size} numbers, not of {list(z.shape[1:])}")
         told = {key: value for key, value in batch.items() if key in self.conditions}
-        condition = self.conditioner(told, Rng(0, torch.zeros(len(z), dtype=torch.long, device=z.device)))
-        rng = Rng(0, torch.zeros(len(z), dtype=torch.long, device=z.device)).stage("inner")
-        return {"x": self.generator(z, condition, rng).float()}
+        return {"x": self._made_of(z, told, Rng(0, torch.zeros(len(z), dtype=torch.long, device=z.device)))}
